@@ -8,7 +8,7 @@ no signal at all: 0 lies on no side of the physical threshold, so such a pixel i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,9 @@ from geosam.errors import BandError, OptionError
 if TYPE_CHECKING:
     import xarray as xr
 
+Hsv = tuple[float, float, float]
+"""Hue in degrees (0 to 360: red 0, green 120, blue 240), saturation (0 grey to 1), value (0 black
+to 1)."""
 Raster = TypeVar("Raster", np.ndarray, "xr.DataArray")
 
 
@@ -46,10 +49,9 @@ class SpectralIndex:
 class HsvRange:
     """The colours between two ends, which both belong to it."""
 
-    low: tuple[float, float, float]
-    """Lowest hue in degrees (0 to 360: red 0, green 120, blue 240), saturation (0 grey to 1) and
-    value (0 black to 1)."""
-    high: tuple[float, float, float]
+    low: Hsv
+    """Lowest hue, saturation and value."""
+    high: Hsv
     """Highest hue, saturation and value. A high hue below the low one wraps around through red:
     330 to 30 are the reds."""
 
@@ -212,7 +214,7 @@ def compute_index(scene: xr.DataArray, name: str) -> xr.DataArray:
     return result.assign_attrs(long_name=name, threshold=index.threshold)
 
 
-def hsv_mask(rgb: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+def hsv_mask(rgb: np.ndarray, low: Hsv, high: Hsv) -> np.ndarray:
     """Find the pixels whose colour lies between two colours given as hue, saturation and value.
 
     Parameters
@@ -243,7 +245,7 @@ def hsv_mask(rgb: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np
     """
     from skimage.color import rgb2hsv
 
-    HsvRange(tuple(low), tuple(high))  # the limits are checked there
+    HsvRange(low, high)  # the limits are checked there
     valid = _check_rgb(rgb)
     hue, saturation, value = rgb2hsv(np.where(valid, rgb, 0.0), channel_axis=0)
     return (
@@ -276,8 +278,8 @@ def parse_hsv(text: str) -> HsvRange:
             f"HSV range {text!r} must be three ranges LOW-HIGH, for hue (0-360), saturation (0-1) "
             "and value (0-1). Use for example 150-260,0.1-1,0.05-0.8."
         )
-    ends = tuple(float(end) for end in match.groups())
-    return HsvRange(low=ends[::2], high=ends[1::2])
+    h0, h1, s0, s1, v0, v1 = (float(end) for end in match.groups())
+    return HsvRange(low=(h0, s0, v0), high=(h1, s1, v1))
 
 
 def _normalised_difference(a: Raster, b: Raster) -> Raster:

@@ -1,0 +1,328 @@
+"""Masks and probability rasters read strip by strip, whatever they come as.
+
+A strip is as many whole rows as fit a few million pixels, so that a scene of any height is turned
+into vectors in flat memory. A Dask array is computed once, one row of chunks after the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import geopandas as gpd
+import numpy as np
+import odc.geo.xr  # noqa: F401  (registers the .odc accessor)
+import rasterio
+import rasterio.features
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+from geosam.errors import InputError
+
+STRIP_PX = 4_000_000
+"""Pixels of a strip: about 100 MB with its labels and probabilities."""
+MASK_NODATA = 255
+"""Nodata of a mask as geosam writes it."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Whole rows of a scene."""
+
+    row: int
+    """First row."""
+    water: np.ndarray
+    """(rows, cols) bool: inside the mask."""
+    valid: np.ndarray
+    """(rows, cols) bool: not nodata."""
+    probability: np.ndarray | None
+    """(rows, cols) float32, NaN where nodata; None for a mask."""
+    predicted_iou: np.ndarray | None
+    """(rows, cols) float32, NaN where unknown; None where nothing is known."""
+
+
+@dataclass(frozen=True)
+class StripSource:
+    """A raster that gives its strips in order, and its grid."""
+
+    geobox: GeoBox
+    """The grid."""
+    strips: Callable[[], Iterator[Strip]]
+    """Starts reading from the first row."""
+
+
+def open_strips(source: Any, threshold: float = 0.5, predicted_iou: Any = None) -> StripSource:
+    """Open a mask or probability raster to be read strip by strip.
+
+    Parameters
+    ----------
+    source : path or xarray.DataArray of shape (y, x)
+        Float rasters, and integer ones with a scale, hold the probability of water in 0..1; other
+        integer rasters and bool ones are masks of 0 and 1. Nodata is NaN, the declared nodata
+        value, or 255 in a mask. In a file without a nodata value that holds only 0 and 255, 255
+        is water.
+    threshold : float
+        Probability above which a pixel is water.
+    predicted_iou : path, DataArray of the same grid, or GeoDataFrame, optional
+        Predicted IoU of every pixel, or tiles with a column `predicted_iou`.
+
+    Returns
+    -------
+    StripSource
+
+    Raises
+    ------
+    InputError
+        The raster cannot be opened, has several bands, no CRS, or values that are neither a mask
+        nor a probability; grids differ.
+    """
+    if isinstance(source, xr.DataArray):
+        return _open_array(source, threshold, predicted_iou)
+    return _open_file(source, threshold, predicted_iou)
+
+
+def grid_of(array: xr.DataArray) -> GeoBox:
+    """Return the grid of a DataArray, or raise InputError where it has none or no CRS."""
+    geobox = array.odc.geobox
+    if not isinstance(geobox, GeoBox) or geobox.crs is None:
+        raise InputError(
+            f"The array {array.name or ''} has no georeference, and outlines need one: give it a "
+            "CRS with array.odc.assign_crs('EPSG:32633') or the like."
+        )
+    return geobox
+
+
+def open_raster(path: str | os.PathLike) -> rasterio.DatasetReader:
+    """Open a one-band georeferenced file with rasterio, with an InputError where that fails."""
+    try:
+        file = rasterio.open(path)
+    except rasterio.errors.RasterioIOError as error:
+        raise InputError(f"{path} cannot be opened as a raster: {error}.") from error
+    bands = sum(colour.name != "alpha" for colour in file.colorinterp)
+    if bands != 1:
+        raise InputError(f"{path} has {bands} bands, and a mask or a probability has one.")
+    if file.crs is None:
+        raise InputError(f"{path} has no CRS, and outlines need one: set it with gdal_edit -a_srs.")
+    return file
+
+
+def file_grid(file: rasterio.DatasetReader) -> GeoBox:
+    """Return the grid of an open file."""
+    return GeoBox(file.shape, file.transform, str(file.crs.to_wkt()))
+
+
+def read_file(file: rasterio.DatasetReader, window: Window | None = None) -> np.ndarray:
+    """Read a mask as float32 of 0 and 1, or a probability as float32, NaN where nodata."""
+    values = file.read(1, window=window, masked=True)
+    if file.dtypes[0].startswith("float") or file.scales[0] != 1 or file.offsets[0] != 0:
+        return _as_probability(values, file.scales[0], file.offsets[0], file.name)
+    # A mask whose nodata value is 0 means land by it: there would be none otherwise.
+    missing = np.ma.getmaskarray(values) & (file.nodata != 0)
+    return _as_mask(np.ma.getdata(values), missing, file.name)
+
+
+def read_array(values: np.ndarray, attributes: dict[str, Any], name: str) -> np.ndarray:
+    """Turn the values of a DataArray into float32 as `read_file` does."""
+    if values.dtype == bool:
+        return values.astype(np.float32)
+    nodata = attributes.get("_FillValue", attributes.get("nodata"))
+    scale, offset = attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
+    missing = np.zeros(values.shape, bool) if nodata is None else values == nodata
+    if values.dtype.kind == "f" or scale != 1 or offset != 0:
+        return _as_probability(np.ma.array(values, mask=missing), scale, offset, name)
+    missing &= nodata != 0
+    return _as_mask(values, missing | (values == MASK_NODATA), name)
+
+
+def is_mask(dtype: Any, scale: float, offset: float) -> bool:
+    """Tell a mask of 0 and 1 from a probability."""
+    return np.dtype(dtype).kind != "f" and scale == 1 and offset == 0
+
+
+def array_attributes(array: xr.DataArray) -> dict[str, Any]:
+    """Return what an array says about its values, however it was read."""
+    return {**array.encoding, **array.attrs}
+
+
+def _open_file(path: Any, threshold: float, predicted_iou: Any) -> StripSource:
+    with open_raster(path) as file:
+        geobox, height = file_grid(file), file.block_shapes[0][0]
+        mask = is_mask(file.dtypes[0], file.scales[0], file.offsets[0])
+        if mask and file.nodata is None and file.dtypes[0] == "uint8":
+            full = not _holds_one(file)
+        else:
+            full = False
+    rows = _strip_rows(geobox, height)
+    scores = _Scores(predicted_iou, geobox)
+
+    def strips() -> Iterator[Strip]:
+        with open_raster(path) as file:
+            for row, count in rows:
+                window = Window(0, row, geobox.shape[1], count)
+                values = _read_full(file, window) if full else read_file(file, window)
+                yield _strip(row, values, None if mask else threshold, scores.read(row, count))
+
+    return StripSource(geobox, strips)
+
+
+def _open_array(array: xr.DataArray, threshold: float, predicted_iou: Any) -> StripSource:
+    if array.ndim != 2:
+        raise InputError(
+            f"The array has the axes {array.dims}, and a mask or a probability has (y, x). "
+            "Take one band of it."
+        )
+    geobox, attributes = grid_of(array), array_attributes(array)
+    mask = is_mask(
+        array.dtype, attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
+    )
+    scores = _Scores(predicted_iou, geobox)
+
+    def strips() -> Iterator[Strip]:
+        for first, block, score in _computed(array, scores):
+            for row, count in _split(len(block), geobox.shape[1], 1):
+                values = read_array(block[row : row + count], attributes, str(array.name or "array"))
+                if score is None:
+                    known = scores.read(first + row, count)
+                else:
+                    known = score[row : row + count]
+                yield _strip(first + row, values, None if mask else threshold, known)
+
+    return StripSource(geobox, strips)
+
+
+def _computed(
+    array: xr.DataArray, scores: _Scores
+) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+    """Compute one row of chunks after the other, its scores in the same pass over the graph."""
+    chunks = array.chunks[0] if array.chunks else (array.shape[0],)
+    row = 0
+    for count in chunks:
+        rows = slice(row, row + count)
+        lazy = scores.array.data[rows] if scores.array is not None else None
+        block, score = dask.compute(array.data[rows], lazy)
+        yield row, np.asarray(block), None if score is None else np.asarray(score, np.float32)
+        row += count
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Predicted IoU, from whatever it comes as."""
+
+    source: Any
+    geobox: GeoBox
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, gpd.GeoDataFrame):
+            if "predicted_iou" not in self.source or self.source.crs is None:
+                raise InputError(
+                    "Tiles that give the predicted IoU need a CRS and a column `predicted_iou`, "
+                    f"and these have the columns {list(self.source.columns)}."
+                )
+        elif self.source is not None and self._shape() != tuple(self.geobox.shape):
+            raise InputError(
+                f"The raster of predicted IoU has {self._shape()} pixels and the probability "
+                f"{tuple(self.geobox.shape)}: they need the same grid."
+            )
+
+    @property
+    def array(self) -> xr.DataArray | None:
+        """The source where it is an array."""
+        return self.source if isinstance(self.source, xr.DataArray) else None
+
+    def read(self, row: int, count: int) -> np.ndarray | None:
+        """Read some rows; None where nothing is known."""
+        if self.source is None:
+            return None
+        if self.array is not None:
+            return np.asarray(self.array.data[row : row + count], np.float32)
+        if isinstance(self.source, gpd.GeoDataFrame):
+            return _burn(self.source, self.geobox[row : row + count, :])
+        with open_raster(self.source) as file:
+            return read_file(file, Window(0, row, self.geobox.shape[1], count))
+
+    def _shape(self) -> tuple[int, ...]:
+        if self.array is not None:
+            return self.array.shape
+        with open_raster(self.source) as file:
+            return file.shape
+
+
+def _burn(tiles: gpd.GeoDataFrame, geobox: GeoBox) -> np.ndarray:
+    """Rasterise tiles; where they overlap the last one counts."""
+    tiles = tiles.to_crs(geobox.crs.proj)
+    tiles = tiles[tiles.intersects(geobox.extent.geom)]
+    shapes = list(zip(tiles.geometry, tiles.predicted_iou.astype(float), strict=True))
+    out = np.full(tuple(geobox.shape), np.nan, np.float32)
+    if shapes:
+        rasterio.features.rasterize(shapes, out=out, transform=geobox.affine)
+    return out
+
+
+def _strip(
+    row: int, values: np.ndarray, threshold: float | None, scores: np.ndarray | None
+) -> Strip:
+    water = values > (0.5 if threshold is None else threshold)
+    return Strip(row, water, np.isfinite(values), None if threshold is None else values, scores)
+
+
+def _strip_rows(geobox: GeoBox, block_rows: int) -> list[tuple[int, int]]:
+    height, width = geobox.shape
+    return _split(height, width, block_rows)
+
+
+def _split(height: int, width: int, block_rows: int) -> list[tuple[int, int]]:
+    """Cut rows into strips of whole blocks where these are small enough; (row, count) each."""
+    rows = max(1, STRIP_PX // width)
+    if rows > block_rows:
+        rows -= rows % block_rows
+    return [(row, min(rows, height - row)) for row in range(0, height, rows)]
+
+
+def _as_probability(values: Any, scale: float, offset: float, name: str) -> np.ndarray:
+    missing = np.ma.getmaskarray(values)
+    out = np.ma.getdata(values).astype(np.float32)
+    if scale != 1 or offset != 0:
+        out = out * np.float32(scale) + np.float32(offset)
+    out[missing] = np.nan
+    worst = np.nanmax(np.abs(out - 0.5), initial=0.0)
+    if worst > 0.5 + 1e-4:
+        raise InputError(
+            f"{name} holds a value {worst - 0.5:.4g} outside of 0 to 1, and a probability lies "
+            "between them: scale it first, or set its scale and nodata tags."
+        )
+    return out
+
+
+def _as_mask(values: np.ndarray, missing: np.ndarray, name: str) -> np.ndarray:
+    odd = (values != 0) & (values != 1) & ~missing
+    if odd.any():
+        raise InputError(
+            f"{name} holds the value {values[odd][0]}, and a mask has 0, 1 and nodata only. "
+            "A probability in integers needs its scale tag; a map of classes is compared with "
+            "its water class first."
+        )
+    out = (values == 1).astype(np.float32)
+    out[missing] = np.nan
+    return out
+
+
+def _read_full(file: rasterio.DatasetReader, window: Window) -> np.ndarray:
+    """Read a mask in which 255 is water."""
+    values = file.read(1, window=window)
+    return _as_mask(values // MASK_NODATA, (values % MASK_NODATA) != 0, file.name)
+
+
+def _holds_one(file: rasterio.DatasetReader) -> bool:
+    """Tell whether any pixel is 1, so that 255 must mean nodata."""
+    rows = _split(file.height, file.width, file.block_shapes[0][0])
+    windows = (Window(0, row, file.width, count) for row, count in rows)
+    return any(((v := file.read(1, window=w)) == 1).any() or _odd(v) for w in windows)
+
+
+def _odd(values: np.ndarray) -> bool:
+    """Tell whether values are anything but 0 and 255, to be refused by the ordinary path."""
+    return bool(((values != 0) & (values != MASK_NODATA)).any())

@@ -130,11 +130,9 @@ class _Survey:
     def finish(self) -> Regions:
         """Join what touches across strips."""
         if self._above is not None:
-            wet, labels, valid = (a[-1:] for a in self._above)
+            wet, labels, _ = self._above
             self._cut.append(labels[0])
-            self._corners.append(
-                find_corners(_below(wet, False), _below(labels, 0), self._row - 1)
-            )
+            self._corners.append(find_corners(_below(wet, False), _below(labels, 0), self._row - 1))
         region, count = self._water.merged()
         n_pixels = self._sum("n_pixels", region, count)
         corners = Corners.concatenate(self._corners)

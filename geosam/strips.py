@@ -184,11 +184,9 @@ def _open_array(array: xr.DataArray, threshold: float, predicted_iou: Any) -> St
     def strips() -> Iterator[Strip]:
         for first, block, score in _computed(array, scores):
             for row, count in _split(len(block), geobox.shape[1], 1):
-                values = read_array(block[row : row + count], attributes, str(array.name or "array"))
-                if score is None:
-                    known = scores.read(first + row, count)
-                else:
-                    known = score[row : row + count]
+                part = slice(row, row + count)
+                values = read_array(block[part], attributes, str(array.name or "The array"))
+                known = scores.read(first + row, count) if score is None else score[part]
                 yield _strip(first + row, values, None if mask else threshold, known)
 
     return StripSource(geobox, strips)

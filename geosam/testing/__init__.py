@@ -1,0 +1,11 @@
+"""Scenes with a known answer, and a model without weights: for tests, demonstrations and for trying
+out a change.
+
+:func:`synthetic_scene` draws a river landscape with its truth; :func:`sinuous_river_mask` a plain
+mask whose islands can be counted; :class:`FakeModel` segments by brightness alone.
+"""
+
+from geosam.testing.scene import SyntheticScene, synthetic_scene, write_scene
+from geosam.testing.simple import FakeModel, sinuous_river_mask
+
+__all__ = ["FakeModel", "SyntheticScene", "sinuous_river_mask", "synthetic_scene", "write_scene"]

@@ -1,0 +1,33 @@
+"""From satellite scenes and orthomosaics of any size to river outlines."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "run": "geosam.runs",
+    "Report": "geosam.runs",
+    "open_scene": "geosam.raster",
+    "segment": "geosam.pipeline",
+    "outlines": "geosam.vectors",
+    "islands": "geosam.vectors",
+    "evaluate": "geosam.evaluation",
+    "load_model": "geosam.models.load",
+    "write_raster": "geosam.export.cog",
+    "write_geopackage": "geosam.export.geopackage",
+    "GeosamError": "geosam.errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``import geosam`` stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'geosam' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

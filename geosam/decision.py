@@ -1,0 +1,142 @@
+"""What is decided once for a whole scene before any tile is looked at, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geosam.errors import BandError, PromptError
+from geosam.indices import DEFAULT_HSV, INDICES, HsvRange, choose_index, compute_index, parse_hsv
+from geosam.options import PROMPT_SOURCES, Options
+from geosam.stretch import Stretch, fit_stretch, parse_stretch
+from geosam.thresholds import Threshold, choose_threshold, fixed_threshold
+from geosam.views import Views
+
+RGB = ("red", "green", "blue")
+COLOUR_INFRARED = ("nir", "red", "green")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The choices of a run that do not change from tile to tile."""
+
+    composite: tuple[str, str, str]
+    """The three bands the model sees."""
+    stretch: Stretch
+    """Of the composite."""
+    source: str
+    """Where prompts come from: index, hsv, learned, none, vector or raster."""
+    index: str | None = None
+    """The water index, where prompts come from one."""
+    threshold: Threshold | None = None
+    """Of the index."""
+    hsv: HsvRange | None = None
+    """The range that is water, where prompts come from HSV."""
+    rgb_stretch: Stretch | None = None
+    """Of red, green and blue, where prompts come from HSV or the learned network."""
+    notes: tuple[str, ...] = ()
+    """The choices in sentences, for a person."""
+
+
+def decide(views: Views, options: Options) -> Decision:
+    """Choose composite, stretch, prompt source and threshold from the preview of the whole scene.
+
+    Raises
+    ------
+    BandError
+        If the bands that are asked for are not in the scene.
+    """
+    roles = views.roles
+    composite = choose_composite(roles, options.composite)
+    stretch = _fit(views, composite, options)
+    source, reason = choose_source(roles, options)
+    notes = [f"The model sees {', '.join(composite)}.", reason]
+    if source == "index":
+        index = _index_name(roles, options.index)
+        threshold = index_threshold(views, index, options.index_threshold)
+        notes.append(threshold.sentence)
+        return Decision(composite, stretch, source, index=index, threshold=threshold, notes=tuple(notes))
+    if source in ("hsv", "learned"):
+        _check_bands(roles, RGB, f"--prompts {source}")
+        hsv = parse_hsv(options.hsv) if options.hsv else DEFAULT_HSV
+        return Decision(composite, stretch, source, hsv=hsv, rgb_stretch=_fit(views, RGB, options), notes=tuple(notes))
+    return Decision(composite, stretch, source, notes=tuple(notes))
+
+
+def choose_composite(roles: Collection[str], wanted: str) -> tuple[str, str, str]:
+    """Return the three bands the model sees: colour infrared where there is one, because water is
+    dark in the near infrared and little else is."""
+    if wanted == "auto":
+        if set(COLOUR_INFRARED) <= set(roles):
+            return COLOUR_INFRARED
+        if set(RGB) <= set(roles):
+            return RGB
+        raise BandError(
+            f"The scene has {', '.join(roles)}; the model needs three bands, red, green and blue as a "
+            "rule. Name the roles with --bands, or choose with --composite."
+        )
+    bands = tuple(name.strip() for name in wanted.split(","))
+    if len(bands) != 3:
+        raise BandError(f"--composite {wanted!r} names {len(bands)} bands; it takes three, such as nir,red,green.")
+    _check_bands(roles, bands, "--composite")
+    return bands  # type: ignore[return-value]
+
+
+def choose_source(roles: Collection[str], options: Options) -> tuple[str, str]:
+    """Return the kind of prompt source, and why in a sentence."""
+    wanted = options.prompts
+    if wanted == "auto":
+        index = choose_index(roles) if options.index == "auto" else options.index
+        if index in (None, "ndvi"):
+            return "learned", "Prompts: the learned network, since no water index fits these bands."
+        return "index", f"Prompts: {str(index).upper()}, since the bands allow it."
+    if wanted in PROMPT_SOURCES:
+        return wanted, f"Prompts: {wanted}, as asked."
+    return _file_kind(wanted), f"Prompts: {wanted}, as asked."
+
+
+def _file_kind(path: str) -> str:
+    if not Path(path).exists():
+        raise PromptError(
+            f"--prompts {path}: no such file, and no source of that name. Sources: {', '.join(PROMPT_SOURCES)}."
+        )
+    rasters = (".tif", ".tiff", ".vrt", ".img", ".jp2")
+    return "raster" if Path(path).suffix.lower() in rasters else "vector"
+
+
+def index_threshold(views: Views, index: str, wanted: str) -> Threshold:
+    """Choose the threshold of an index from the preview, or take the number that was asked for."""
+    rule = INDICES[index]
+    if wanted != "otsu":
+        return fixed_threshold(float(wanted), rule)
+    values = np.asarray(compute_index(views.preview, index), np.float64).ravel()
+    return choose_threshold(values[np.isfinite(values)], rule)
+
+
+def _index_name(roles: Collection[str], wanted: str) -> str:
+    if wanted == "auto":
+        name = choose_index(roles)
+        if name is None:
+            raise BandError(f"The scene has {', '.join(roles)}: no water index fits. Name a near infrared with --bands, or use --prompts learned.")
+        return name
+    if wanted not in INDICES:
+        raise BandError(f"--index {wanted!r} is unknown. Indices: {', '.join(INDICES)}.")
+    _check_bands(roles, INDICES[wanted].roles, f"--index {wanted}")
+    return wanted
+
+
+def _fit(views: Views, bands: tuple[str, ...], options: Options) -> Stretch:
+    return fit_stretch(views.preview, bands, **_stretch_settings(options.stretch))
+
+
+def _stretch_settings(text: str) -> dict:
+    return parse_stretch(text)
+
+
+def _check_bands(roles: Collection[str], needed: Collection[str], asked_by: str) -> None:
+    missing = [name for name in needed if name not in roles]
+    if missing:
+        raise BandError(f"{asked_by} needs {', '.join(missing)}; the scene has {', '.join(roles)}. Name the roles with --bands.")

@@ -1,0 +1,136 @@
+"""Tiles and prompts -> logits and scores. The one place where a tile may fail without the rest."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from geosam.errors import GeosamError
+from geosam.types import Features, Model, PixelPrompts
+
+DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
+    "done",
+    "skipped_nodata",
+    "skipped_no_prompt",
+    "failed",
+)
+
+
+@dataclass(frozen=True)
+class TileMask:
+    """What the model said of one tile, or why it said nothing."""
+
+    status: str
+    """One of ``done``, ``skipped_nodata``, ``skipped_no_prompt``, ``failed``."""
+    logits: np.ndarray | None = None
+    """(size, size) float32, the union of its objects, where done."""
+    predicted_iou: float = float("nan")
+    """The model's own estimate, the mean of its objects."""
+    seconds: float = 0.0
+    """Its share of the time its batch took."""
+    error: str = ""
+    """Why it failed."""
+
+
+def segment_tiles(
+    model: Model,
+    pixels: Sequence[np.ndarray | None],
+    prompts: Sequence[Sequence[PixelPrompts]],
+    *,
+    batch_size: int = 8,
+) -> list[TileMask]:
+    """Segment tiles, encoding only those that have data and prompts.
+
+    Parameters
+    ----------
+    model
+        Encodes and decodes.
+    pixels
+        For each tile (3, size, size) float32 in [0, 1], or None where it has no data.
+    prompts
+        For each tile one entry an object; none means that nothing there prompts.
+    batch_size
+        Tiles that go through the encoder at once.
+
+    Returns
+    -------
+    list of TileMask
+        In the order of the tiles.
+    """
+    masks = [_skipped(p, q) for p, q in zip(pixels, prompts, strict=True)]
+    active = [i for i, mask in enumerate(masks) if mask is None]
+    for start in range(0, len(active), batch_size):
+        batch = active[start : start + batch_size]
+        for i, mask in zip(batch, _attempt(model, batch, pixels, prompts), strict=True):
+            masks[i] = mask
+    return [mask for mask in masks if mask is not None]
+
+
+def _skipped(pixels: np.ndarray | None, prompts: Sequence[PixelPrompts]) -> TileMask | None:
+    if pixels is None:
+        return TileMask(SKIPPED_NODATA)
+    return None if prompts else TileMask(SKIPPED_NO_PROMPT)
+
+
+def _attempt(
+    model: Model,
+    batch: list[int],
+    pixels: Sequence[np.ndarray | None],
+    prompts: Sequence[Sequence[PixelPrompts]],
+) -> list[TileMask]:
+    """Segment a batch; where it fails, tile by tile, so that one bad tile is one bad tile."""
+    started = perf_counter()
+    try:
+        masks = _segment_batch(model, [pixels[i] for i in batch], [prompts[i] for i in batch])
+    except GeosamError:
+        raise
+    except Exception as error:  # a tile's border: what fails here is recorded as data
+        if len(batch) == 1:
+            return [TileMask(FAILED, error=f"{type(error).__name__}: {error}")]
+        return [mask for i in batch for mask in _attempt(model, [i], pixels, prompts)]
+    share = (perf_counter() - started) / len(batch)
+    return [TileMask(DONE, logits, score, share) for logits, score in masks]
+
+
+def _segment_batch(
+    model: Model, pixels: Sequence[np.ndarray | None], prompts: Sequence[Sequence[PixelPrompts]]
+) -> list[tuple[np.ndarray, float]]:
+    features = model.encode(np.stack([p for p in pixels if p is not None]))
+    logits: list[list[np.ndarray]] = [[] for _ in pixels]
+    scores: list[list[float]] = [[] for _ in pixels]
+    for members in _bucket(prompts):
+        tiles = [tile for tile, _ in members]
+        bucket_logits, bucket_scores = model.decode(
+            take(features, tiles), [prompts[tile][k] for tile, k in members]
+        )
+        for tile, tile_logits, score in zip(tiles, bucket_logits, bucket_scores, strict=True):
+            logits[tile].append(tile_logits)
+            scores[tile].append(float(score))
+    return [
+        (np.maximum.reduce(tile_logits), float(np.mean(tile_scores)))
+        for tile_logits, tile_scores in zip(logits, scores, strict=True)
+    ]
+
+
+def _bucket(prompts: Iterable[Sequence[PixelPrompts]]) -> list[list[tuple[int, int]]]:
+    """Sort (tile, object) pairs by the kind of their prompt: a padded prompt is another prompt."""
+    buckets: dict[tuple[int, bool, bool], list[tuple[int, int]]] = defaultdict(list)
+    for tile, objects in enumerate(prompts):
+        for k, prompt in enumerate(objects):
+            buckets[prompt.kind].append((tile, k))
+    return list(buckets.values())
+
+
+def take(features: Features, tiles: list[int]) -> Features:
+    """Return the features of some tiles of a batch, in that order, a tile as often as named."""
+    return {name: array[tiles] for name, array in features.items()}
+
+
+SegmentTiles = Callable[
+    [Sequence[np.ndarray | None], Sequence[Sequence[PixelPrompts]]], list[TileMask]
+]
+"""Pixels and prompts of some tiles -> their masks."""

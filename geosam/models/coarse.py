@@ -1,0 +1,43 @@
+"""The learned coarse water network, ready to predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from geosam.models.checkpoint import EMBEDDED, sign_weights
+from geosam.models.device import Placement, place
+from geosam.models.unet import fuse_norms, load_coarse
+
+COARSE_TILE_PX = 512
+"""Side of the network's input here. It takes any multiple of 32; larger tiles see more context."""
+COARSE_OVERLAP_PX = 128
+"""Pixels that neighbouring inputs share."""
+
+
+@dataclass(frozen=True)
+class LearnedCoarse:
+    """A network that turns RGB into water logits, without prompts and whatever the model."""
+
+    signature: str
+    placement: Placement
+    network: torch.nn.Module
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn (n, 3, size, size) float32 RGB in [0, 1] (0.5 where nodata) into logits
+        (n, size, size) float32."""
+        with torch.inference_mode():
+            batch = torch.as_tensor(pixels).to(self.placement.device, self.placement.dtype)
+            logits = self.network(batch.contiguous(memory_format=torch.channels_last))
+            return logits[:, 0].float().cpu().numpy()
+
+
+def load_learned(device: str = "auto", precision: str = "auto") -> LearnedCoarse:
+    """Load the coarse network that ships inside the package."""
+    folder = EMBEDDED["river-tiny"] / "coarse"
+    placement = place(device, precision)
+    network = fuse_norms(load_coarse(folder)).eval().requires_grad_(False)
+    network = network.to(placement.device, placement.dtype, memory_format=torch.channels_last)
+    return LearnedCoarse(sign_weights(folder), placement, network)

@@ -1,0 +1,53 @@
+"""A name, a folder or a hub id -> a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from geosam.errors import ModelError
+from geosam.models.checkpoint import find_checkpoint, read_config
+from geosam.models.device import Placement, place
+from geosam.models.sam import load_sam
+from geosam.models.sam2 import load_sam2
+from geosam.types import Model
+
+BACKENDS: dict[str, Callable[[str, Path, Placement, int | None], Model]] = {
+    "sam": load_sam,
+    "sam2": load_sam2,
+    "sam2_video": load_sam2,
+}
+"""The loader of each architecture, by the ``model_type`` of its config.json."""
+
+
+def load_model(
+    name: str = "river-tiny",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tile_size: int | None = None,
+) -> Model:
+    """Load a promptable model.
+
+    Parameters
+    ----------
+    name
+        ``river-tiny``, a local folder that transformers wrote, or a Hugging Face id.
+    device, precision
+        As in :func:`geosam.models.device.place`.
+    tile_size
+        Rows and columns of the input in pixels; the checkpoint's own without it.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, its weights are corrupt, or its architecture is not known here.
+    """
+    folder = find_checkpoint(name)
+    kind = read_config(folder).get("model_type")
+    if kind not in BACKENDS:
+        raise ModelError(
+            f"Model {name} has model_type {kind!r}; geosam loads {', '.join(BACKENDS)}. "
+            "Give one of those."
+        )
+    return BACKENDS[kind](name, folder, place(device, precision), tile_size)

@@ -1,0 +1,50 @@
+"""One call into transformers, and what can go wrong with it, in sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from geosam.errors import ModelError
+from geosam.models.device import Placement
+
+
+def load_pretrained(
+    network_class: Any, name: str, folder: Path, placement: Placement, config: Any = None
+) -> torch.nn.Module:
+    """Load the weights of a folder into a transformers class, strictly.
+
+    Raises
+    ------
+    ModelError
+        If the weights are corrupt, of another architecture, or incomplete.
+    """
+    settings = {"config": config} if config is not None else {}
+    try:
+        network, report = network_class.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32, **settings
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"The weights of model {name} in {folder} cannot be loaded ({_first_line(error)}). "
+            "The file may be corrupt: fetch the checkpoint anew."
+        ) from error
+    _check_complete(name, report)
+    return network.eval().requires_grad_(False).to(placement.device, placement.dtype)
+
+
+def _check_complete(name: str, report: dict[str, Any]) -> None:
+    missing = sorted(report.get("missing_keys", ()))
+    mismatched = sorted(str(key[0]) for key in report.get("mismatched_keys", ()))
+    if missing or mismatched:
+        raise ModelError(
+            f"Model {name} is incomplete: {len(missing)} tensors missing, {len(mismatched)} of another "
+            f"shape (first: {(missing + mismatched)[0]}). Fetch the whole checkpoint."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

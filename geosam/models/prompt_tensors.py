@@ -1,0 +1,82 @@
+"""Prompts of a batch of tiles as the tensors that transformers' SAM classes take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from geosam.models.device import Placement
+from geosam.types import PixelPrompts
+
+DENSE_LOGIT = 6.0
+"""The dense mask prompt is given as logits: this inside the coarse mask, minus this outside."""
+
+
+def prompt_tensors(
+    prompts: Sequence[PixelPrompts], mask_size: tuple[int, int], placement: Placement
+) -> dict[str, torch.Tensor]:
+    """Stack the prompts of n tiles, one object each.
+
+    SAM and SAM 2 take (0, 0) as the centre of the first pixel and add 0.5 themselves, while
+    :class:`PixelPrompts` counts from its corner: 0.5 is subtracted here and nowhere else.
+
+    Parameters
+    ----------
+    prompts
+        One a tile, all of one kind.
+    mask_size
+        (height, width) of the network's mask input.
+    placement
+        Device and number format.
+
+    Returns
+    -------
+    dict
+        ``input_points`` (n, 1, k, 2), ``input_labels`` (n, 1, k), ``input_boxes`` (n, 1, 4),
+        ``input_masks`` (n, 1, \\*mask_size): those there are.
+    """
+    k, has_boxes, has_masks = prompts[0].kind
+    tensors: dict[str, torch.Tensor] = {}
+    if k:
+        points = np.stack([p.points for p in prompts]) - 0.5
+        tensors["input_points"] = torch.as_tensor(points, dtype=torch.float32)
+        tensors["input_labels"] = torch.as_tensor(np.stack([p.labels for p in prompts]), dtype=torch.int32)
+    if has_boxes:
+        boxes = np.stack([p.boxes for p in prompts if p.boxes is not None]) - 0.5
+        tensors["input_boxes"] = torch.as_tensor(boxes, dtype=torch.float32)
+    if has_masks:
+        masks = np.stack([p.masks for p in prompts if p.masks is not None])
+        tensors["input_masks"] = _mask_logits(masks, mask_size)
+    return {name: _move(tensor, placement) for name, tensor in tensors.items()}
+
+
+def wants_several_masks(kind: tuple[int, bool, bool]) -> bool:
+    """Return whether the prompt is ambiguous (a single click), so that the best of three masks
+    is wanted; a box, a mask or several points mean one."""
+    return kind == (1, False, False)
+
+
+def best_masks(logits: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pick the mask with the highest predicted IoU: (n, m, h, w), (n, m) -> (n, h, w), (n,)."""
+    best = scores.argmax(dim=1)
+    rows = torch.arange(len(best), device=best.device)
+    return logits[rows, best], scores[rows, best]
+
+
+def upsample(logits: torch.Tensor, size: int) -> np.ndarray:
+    """Bring (n, h, w) logits to (n, size, size) float32 on the CPU, bilinearly."""
+    full = F.interpolate(logits[:, None].float(), size=(size, size), mode="bilinear", align_corners=False)
+    return full[:, 0].cpu().numpy()
+
+
+def _mask_logits(masks: np.ndarray, mask_size: tuple[int, int]) -> torch.Tensor:
+    share = F.adaptive_avg_pool2d(torch.as_tensor(masks, dtype=torch.float32), mask_size)
+    return (2.0 * share - 1.0) * DENSE_LOGIT
+
+
+def _move(tensor: torch.Tensor, placement: Placement) -> torch.Tensor:
+    dtype = placement.dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(device=placement.device, dtype=dtype)

@@ -1,0 +1,70 @@
+"""SAM (ViT-B, L, H) as transformers has it.
+
+Kirillov et al. 2023, Segment Anything, https://arxiv.org/abs/2304.02643.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from geosam.errors import ModelError
+from geosam.models.checkpoint import Normalisation, read_config, read_normalisation, sign_weights
+from geosam.models.device import Placement
+from geosam.models.pretrained import load_pretrained
+from geosam.models.prompt_tensors import best_masks, prompt_tensors, upsample, wants_several_masks
+from geosam.types import Features, PixelPrompts
+
+
+@dataclass(frozen=True)
+class Sam:
+    """A SAM checkpoint. Its positional codes fix the input size."""
+
+    name: str
+    signature: str
+    size: int
+    normalisation: Normalisation
+    placement: Placement
+    network: torch.nn.Module
+
+    def encode(self, pixels: np.ndarray) -> Features:
+        """Turn (n, 3, size, size) float32 in [0, 1] into one (n, channels, size/16, size/16) map."""
+        batch = torch.as_tensor(self.normalisation.apply(pixels))
+        with torch.inference_mode():
+            batch = batch.to(self.placement.device, self.placement.dtype)
+            return {"embedding": self.network.get_image_embeddings(batch)}
+
+    def decode(
+        self, features: Features, prompts: Sequence[PixelPrompts]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (n, size, size) and predicted IoU (n,), one for each tile."""
+        side = 4 * features["embedding"].shape[-1]
+        with torch.inference_mode():
+            output = self.network(
+                image_embeddings=features["embedding"],
+                multimask_output=wants_several_masks(prompts[0].kind),
+                **prompt_tensors(prompts, (side, side), self.placement),
+            )
+            logits, scores = best_masks(output.pred_masks[:, 0], output.iou_scores[:, 0])
+            return upsample(logits, self.size), scores.float().cpu().numpy()
+
+
+def load_sam(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam:
+    """Load a SAM checkpoint from a folder.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit, or `tile_size` is not the checkpoint's own.
+    """
+    from transformers import SamModel
+
+    size = int(read_config(folder).get("vision_config", {}).get("image_size", 1024))
+    if tile_size not in (None, size):
+        raise ModelError(f"--tile-size {tile_size}: {name} takes {size} px only. Leave --tile-size out.")
+    network = load_pretrained(SamModel, name, folder, placement)
+    return Sam(name, sign_weights(folder), size, read_normalisation(folder), placement, network)

@@ -1,0 +1,88 @@
+"""SAM 2 and 2.1 image models as transformers has them, of any square input size.
+
+Ravi et al. 2024, SAM 2: Segment Anything in Images and Videos, https://arxiv.org/abs/2408.00714.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geosam.errors import ModelError
+from geosam.models.checkpoint import Normalisation, read_normalisation, sign_weights
+from geosam.models.device import Placement
+from geosam.models.pretrained import load_pretrained
+from geosam.models.prompt_tensors import best_masks, prompt_tensors, upsample, wants_several_masks
+from geosam.types import Features, PixelPrompts
+
+SIZE_STEP = 32
+"""Input sizes are multiples of this, so that every stage of the encoder has whole cells."""
+
+
+@dataclass(frozen=True)
+class Sam2:
+    """A SAM 2 checkpoint. No weight depends on the input size, so any multiple of 32 will do."""
+
+    name: str
+    signature: str
+    size: int
+    normalisation: Normalisation
+    placement: Placement
+    network: torch.nn.Module
+
+    def encode(self, pixels: np.ndarray) -> Features:
+        """Turn (n, 3, size, size) float32 in [0, 1] into three maps, finest first."""
+        batch = torch.as_tensor(self.normalisation.apply(pixels))
+        with torch.inference_mode():
+            batch = batch.to(self.placement.device, self.placement.dtype)
+            maps = self.network.get_image_embeddings(batch)
+        return {f"level{i}": feature_map for i, feature_map in enumerate(maps)}
+
+    def decode(
+        self, features: Features, prompts: Sequence[PixelPrompts]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (n, size, size) and predicted IoU (n,), one for each tile."""
+        maps = [features[f"level{i}"] for i in range(len(features))]
+        mask_size = self.network.prompt_encoder.mask_input_size
+        with torch.inference_mode():
+            output = self.network(
+                image_embeddings=maps,
+                multimask_output=wants_several_masks(prompts[0].kind),
+                **prompt_tensors(prompts, mask_size, self.placement),
+            )
+            logits, scores = best_masks(output.pred_masks[:, 0], output.iou_scores[:, 0])
+            return upsample(logits, self.size), scores.float().cpu().numpy()
+
+
+def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam2:
+    """Load a SAM 2 checkpoint from a folder, for its own input size or another.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit, or `tile_size` is not a multiple of 32.
+    """
+    from transformers import Sam2Config, Sam2Model
+
+    config = Sam2Config.from_pretrained(folder)
+    size = tile_size or int(config.prompt_encoder_config.image_size)
+    if size % SIZE_STEP:
+        raise ModelError(f"--tile-size {size}: {name} takes multiples of {SIZE_STEP} px. Use {size // SIZE_STEP * SIZE_STEP or SIZE_STEP}.")
+    _resize(config, size)
+    network = load_pretrained(Sam2Model, name, folder, placement, config=config)
+    return Sam2(name, sign_weights(folder), size, read_normalisation(folder), placement, network)
+
+
+def _resize(config: Any, size: int) -> None:
+    """Write the input size into every part of the configuration that repeats it."""
+    old = config.prompt_encoder_config.image_size
+    vision = config.vision_config
+    vision.backbone_feature_sizes = [
+        [side * size // old for side in sides] for sides in vision.backbone_feature_sizes
+    ]
+    config.prompt_encoder_config.image_size = size

@@ -1,0 +1,248 @@
+"""All prompts of a scene on one pixel grid, and their way to the tiles, to tables and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from odc.geo.geobox import GeoBox
+from rasterio.features import rasterize
+
+from geosam.types import PixelPrompts, Tile, Window
+
+WATER = 1
+"""The object that automatic prompts ask for."""
+GRAIN_PX = 1 / 1024
+"""Positions are rounded to this, so that a saved layer read back gives the same pixels."""
+
+
+def _empty(*shape: int) -> np.ndarray:
+    return np.empty(shape)
+
+
+def _no_names() -> np.ndarray:
+    return np.empty(0, object)
+
+
+@dataclass(frozen=True)
+class ScenePrompts:
+    """Points, boxes and polygons on the pixels of a grid: x right, y down, from the outer corner
+    of its first pixel.
+    """
+
+    points: np.ndarray = field(default_factory=lambda: _empty(0, 2))
+    """(n, 2) float: x, y."""
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    """(n,) int: 1 object, 0 background."""
+    objects: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    """(n,) int: points of one object are decoded together."""
+    sources: np.ndarray = field(default_factory=_no_names)
+    """(n,) str: ``index``, ``hsv``, ``learned``, ``raster``, ``user``."""
+    tiles: np.ndarray = field(default_factory=_no_names)
+    """(n,) str: the tile whose core holds the point, or empty."""
+    boxes: np.ndarray = field(default_factory=lambda: _empty(0, 4))
+    """(m, 4) float: x_min, y_min, x_max, y_max."""
+    box_objects: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    """(m,) int."""
+    box_tiles: np.ndarray = field(default_factory=_no_names)
+    """(m,) str: the only tile that uses the box; any tile it reaches where empty."""
+    polygons: np.ndarray = field(default_factory=_no_names)
+    """(p,) shapely polygons: the dense mask prompt."""
+    polygon_labels: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    """(p,) int: 0 cuts the polygon out of the dense mask."""
+    polygon_objects: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    """(p,) int."""
+
+    def within(self, window: Window) -> ScenePrompts:
+        """Return those that a window holds (points) or touches (boxes, polygons)."""
+        inside = _points_inside(self.points, window)
+        touching = _boxes_touching(self.boxes, window)
+        frame = shapely.box(window.col, window.row, window.col_end, window.row_end)
+        near = shapely.intersects(self.polygons, frame) if len(self.polygons) else np.empty(0, bool)
+        return replace(
+            self,
+            points=self.points[inside],
+            labels=self.labels[inside],
+            objects=self.objects[inside],
+            sources=self.sources[inside],
+            tiles=self.tiles[inside],
+            boxes=self.boxes[touching],
+            box_objects=self.box_objects[touching],
+            box_tiles=self.box_tiles[touching],
+            polygons=self.polygons[near],
+            polygon_labels=self.polygon_labels[near],
+            polygon_objects=self.polygon_objects[near],
+        )
+
+    def __len__(self) -> int:
+        return len(self.points) + len(self.boxes) + len(self.polygons)
+
+
+def merge_prompts(parts: Iterable[ScenePrompts]) -> ScenePrompts:
+    """Put prompts of one grid together, in the order given."""
+    parts = list(parts) or [ScenePrompts()]
+    names = ScenePrompts.__dataclass_fields__
+    return ScenePrompts(
+        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+    )
+
+
+def tile_prompts(
+    prompts: ScenePrompts, tile: Tile, coarse: np.ndarray | None, *, boxes: bool = True
+) -> list[PixelPrompts]:
+    """Return the prompts of one tile, one entry for each object that has any there.
+
+    Parameters
+    ----------
+    prompts
+        Of the scene or of any window that holds the tile's read window.
+    tile
+        The tile.
+    coarse
+        (size, size) bool: coarse mask of the object :data:`WATER` on the tile's read window, or
+        None. Where it is empty and nothing else prompts, there are no prompts.
+    boxes
+        Whether boxes are used.
+    """
+    here = prompts.within(tile.read)
+    objects = set(here.objects[here.labels == 1]) | set(
+        here.polygon_objects[here.polygon_labels == 1]
+    )
+    if boxes:
+        objects |= set(here.box_objects[_for_tile(here.box_tiles, tile)])
+    if coarse is not None and coarse.any():
+        objects.add(WATER)
+    candidates = (_object_prompts(here, tile, int(k), coarse, boxes) for k in sorted(objects))
+    return [prompt for prompt in candidates if prompt is not None]
+
+
+def _object_prompts(
+    here: ScenePrompts, tile: Tile, object_id: int, coarse: np.ndarray | None, boxes: bool
+) -> PixelPrompts | None:
+    mine = here.objects == object_id
+    origin = np.array([tile.read.col, tile.read.row])
+    mask = coarse if coarse is not None and object_id == WATER else _dense(here, tile, object_id)
+    box = _object_box(here, tile, object_id) if boxes else None
+    positive = bool((here.labels[mine] == 1).any())
+    has_mask = mask is not None and bool(mask.any())
+    if not (positive or has_mask or box is not None):
+        return None
+    return PixelPrompts(
+        points=(here.points[mine] - origin)[None],
+        labels=here.labels[mine][None],
+        boxes=None if box is None else box[None],
+        masks=mask[None] if has_mask and mask is not None else None,
+    )
+
+
+def _dense(here: ScenePrompts, tile: Tile, object_id: int) -> np.ndarray | None:
+    mine = here.polygon_objects == object_id
+    if not (mine & (here.polygon_labels == 1)).any():
+        return None
+    size = tile.read.height
+    to_tile = [1, 0, 0, 1, -tile.read.col, -tile.read.row]
+    # Positive polygons first, so that those with label 0 cut into them.
+    order = np.argsort(-here.polygon_labels[mine], kind="stable")
+    shapes = [
+        (_translated(polygon, to_tile), int(label))
+        for polygon, label in zip(
+            here.polygons[mine][order], here.polygon_labels[mine][order], strict=True
+        )
+    ]
+    return rasterize(shapes, out_shape=(size, size), fill=0, dtype="uint8").astype(bool)
+
+
+def _translated(polygon: shapely.Geometry, matrix: Sequence[float]) -> shapely.Geometry:
+    return shapely.transform(polygon, lambda xy: xy + np.array([matrix[4], matrix[5]]))
+
+
+def _object_box(here: ScenePrompts, tile: Tile, object_id: int) -> np.ndarray | None:
+    mine = (here.box_objects == object_id) & _for_tile(here.box_tiles, tile)
+    if not mine.any():
+        return None
+    own = here.boxes[mine]
+    box = np.concatenate([own[:, :2].min(axis=0), own[:, 2:].max(axis=0)])
+    read = tile.read
+    low, high = np.array([read.col, read.row] * 2), np.array([read.col_end, read.row_end] * 2)
+    return np.clip(box, low, high) - np.array([read.col, read.row] * 2)
+
+
+def _for_tile(names: np.ndarray, tile: Tile) -> np.ndarray:
+    return (names == "") | (names == tile.name)
+
+
+def _points_inside(points: np.ndarray, window: Window) -> np.ndarray:
+    x, y = points[:, 0], points[:, 1]
+    return (x >= window.col) & (x < window.col_end) & (y >= window.row) & (y < window.row_end)
+
+
+def _boxes_touching(boxes: np.ndarray, window: Window) -> np.ndarray:
+    return (
+        (boxes[:, 0] < window.col_end)
+        & (boxes[:, 2] > window.col)
+        & (boxes[:, 1] < window.row_end)
+        & (boxes[:, 3] > window.row)
+    )
+
+
+def to_frames(prompts: ScenePrompts, geobox: GeoBox) -> dict[str, gpd.GeoDataFrame]:
+    """Return the layers ``prompts``, ``prompt_boxes`` and ``prompt_masks`` in the grid's CRS."""
+    crs = str(geobox.crs)
+    points = gpd.GeoDataFrame(
+        {
+            "object": prompts.objects.astype("int32"),
+            "label": prompts.labels.astype("int32"),
+            "source": prompts.sources.astype(str),
+            "tile": prompts.tiles.astype(str),
+        },
+        geometry=shapely.points(_to_world(prompts.points, geobox)),
+        crs=crs,
+    )
+    boxes = gpd.GeoDataFrame(
+        _columns(prompts.box_objects, np.ones(len(prompts.boxes), int), prompts.box_tiles),
+        geometry=_project(shapely.box(*prompts.boxes.T), geobox),
+        crs=crs,
+    )
+    masks = gpd.GeoDataFrame(
+        _columns(
+            prompts.polygon_objects, prompts.polygon_labels, np.full(len(prompts.polygons), "")
+        ),
+        geometry=_project(prompts.polygons, geobox),
+        crs=crs,
+    )
+    return {"prompts": points, "prompt_boxes": boxes, "prompt_masks": masks}
+
+
+def _columns(objects: np.ndarray, labels: np.ndarray, tiles: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "object": objects.astype("int32"),
+            "label": labels.astype("int32"),
+            "source": np.full(len(objects), "auto"),
+            "tile": tiles.astype(str),
+        }
+    )
+
+
+def _project(geometries: np.ndarray, geobox: GeoBox) -> np.ndarray:
+    return shapely.transform(np.asarray(geometries, object), lambda xy: _to_world(xy, geobox))
+
+
+def _to_world(xy: np.ndarray, geobox: GeoBox) -> np.ndarray:
+    a = geobox.affine
+    return xy @ np.array([[a.a, a.d], [a.b, a.e]]) + np.array([a.c, a.f])
+
+
+def to_pixels(xy: np.ndarray, geobox: GeoBox) -> np.ndarray:
+    """Turn (n, 2) world coordinates in the grid's CRS into x, y pixels: the one place where the
+    world becomes pixels.
+    """
+    a = ~geobox.affine
+    # About the grid's first corner, because world coordinates are large and pixels are small.
+    corner = np.array([geobox.affine.c, geobox.affine.f])
+    pixels = (xy - corner) @ np.array([[a.a, a.d], [a.b, a.e]])
+    return np.round(pixels / GRAIN_PX) * GRAIN_PX

@@ -1,0 +1,149 @@
+"""A user's file of points, boxes and polygons -> prompts on a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyogrio
+import shapely
+from odc.geo.geobox import GeoBox
+
+from geosam.errors import PromptError
+from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_pixels
+
+LAYERS = ("prompts", "prompt_boxes", "prompt_masks")
+"""The layers that geosam writes; of another file all layers with a geometry are read."""
+
+
+def read_prompts(path: str | Path, geobox: GeoBox) -> ScenePrompts:
+    """Read prompts in any CRS and bring them onto a grid.
+
+    A point is a point; a rectangle along the axes of its own CRS is a box; any other polygon is a
+    dense mask prompt. Columns: ``label`` (1 object, 0 background; 1 without it), ``object`` (rows
+    decoded together; 1 without it), ``tile`` (the only tile a box is for; optional).
+
+    Parameters
+    ----------
+    path
+        Any vector file.
+    geobox
+        The model's grid.
+
+    Raises
+    ------
+    PromptError
+        If the file cannot be read, has no CRS or no prompts, a wrong label, or lies outside the grid.
+    """
+    tables = [table for table in _read_layers(path) if len(table)]
+    prompts = merge_prompts(_on_grid(table, geobox, path) for table in tables)
+    if not len(prompts):
+        raise PromptError(f"Prompts file {path} has no rows. Draw points, boxes or polygons in it.")
+    _check_inside(prompts, geobox, path)
+    return prompts
+
+
+def _read_layers(path: str | Path) -> list[gpd.GeoDataFrame]:
+    try:
+        names = pyogrio.list_layers(path)
+        with_geometry = [str(name) for name, kind in names if kind is not None]
+        own = [name for name in LAYERS if name in with_geometry]
+        return [_read_layer(path, name) for name in own or with_geometry]
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise PromptError(f"Prompts file {path} cannot be read as vectors ({error}). Give a GeoPackage, GeoJSON or shapefile.") from error
+
+
+def _read_layer(path: str | Path, layer: str) -> gpd.GeoDataFrame:
+    table = gpd.read_file(path, layer=layer, engine="pyogrio")
+    if table.crs is None:
+        raise PromptError(f"Prompts file {path} (layer {layer}) has no CRS. Save it again with the CRS of its coordinates.")
+    table.attrs["masks"] = layer == "prompt_masks"
+    return table[~table.geometry.isna() & ~table.geometry.is_empty].explode(ignore_index=True)
+
+
+def _on_grid(table: gpd.GeoDataFrame, geobox: GeoBox, path: str | Path) -> ScenePrompts:
+    labels, objects = _integers(table, "label", path), _integers(table, "object", path)
+    if not set(labels) <= {0, 1}:
+        wrong = next(label for label in labels if label not in (0, 1))
+        raise PromptError(f"Prompts file {path} has label {wrong}; a label is 1 (object) or 0 (background).")
+    geometry = table.geometry.values
+    kinds = shapely.get_type_id(np.asarray(geometry))
+    boxes = (kinds == 3) & (labels == 1) & _is_box(np.asarray(geometry))
+    if table.attrs.get("masks"):
+        boxes[:] = False
+    on_grid = _to_grid(table, geobox, path)
+    parts = [
+        _points(on_grid, kinds == 0, labels, objects, table),
+        _boxes(on_grid, boxes, objects, table),
+        _polygons(on_grid, (kinds == 3) & ~boxes, labels, objects),
+    ]
+    if not np.isin(kinds, (0, 3)).all():
+        raise PromptError(f"Prompts file {path} has lines; prompts are points, boxes and polygons.")
+    return merge_prompts(parts)
+
+
+def _integers(table: gpd.GeoDataFrame, name: str, path: str | Path) -> np.ndarray:
+    if name not in table:
+        return np.ones(len(table), int)
+    values = pd.to_numeric(table[name], errors="coerce")
+    if values.isna().any():
+        raise PromptError(f"Prompts file {path} has an empty or non-numeric {name!r}. Give every row a whole number.")
+    return values.to_numpy(int)
+
+
+def _names(table: gpd.GeoDataFrame, rows: np.ndarray, name: str, default: str) -> np.ndarray:
+    if name not in table:
+        return np.full(rows.sum(), default, object)
+    return table.loc[rows, name].fillna(default).astype(str).to_numpy(object)
+
+
+def _is_box(geometry: np.ndarray) -> np.ndarray:
+    envelope = shapely.box(*shapely.bounds(geometry).T)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.isclose(shapely.area(geometry), shapely.area(envelope), rtol=1e-9)
+
+
+def _to_grid(table: gpd.GeoDataFrame, geobox: GeoBox, path: str | Path) -> np.ndarray:
+    world = np.asarray(table.geometry.to_crs(str(geobox.crs)).values)
+    if not np.isfinite(shapely.get_coordinates(world)).all():
+        raise PromptError(f"Prompts file {path} has coordinates that do not exist in {geobox.crs}. Check its CRS.")
+    return shapely.transform(world, lambda xy: to_pixels(xy, geobox))
+
+
+def _points(
+    geometry: np.ndarray, rows: np.ndarray, labels: np.ndarray, objects: np.ndarray, table: gpd.GeoDataFrame
+) -> ScenePrompts:
+    return ScenePrompts(
+        points=shapely.get_coordinates(geometry[rows]),
+        labels=labels[rows],
+        objects=objects[rows],
+        sources=_names(table, rows, "source", "user"),
+        tiles=_names(table, rows, "tile", ""),
+    )
+
+
+def _boxes(geometry: np.ndarray, rows: np.ndarray, objects: np.ndarray, table: gpd.GeoDataFrame) -> ScenePrompts:
+    return ScenePrompts(
+        boxes=shapely.bounds(geometry[rows]),
+        box_objects=objects[rows],
+        box_tiles=_names(table, rows, "tile", ""),
+    )
+
+
+def _polygons(geometry: np.ndarray, rows: np.ndarray, labels: np.ndarray, objects: np.ndarray) -> ScenePrompts:
+    return ScenePrompts(polygons=geometry[rows], polygon_labels=labels[rows], polygon_objects=objects[rows])
+
+
+def _check_inside(prompts: ScenePrompts, geobox: GeoBox, path: str | Path) -> None:
+    height, width = geobox.shape
+    frame = shapely.box(0, 0, width, height)
+    shapes = [*shapely.points(prompts.points), *shapely.box(*prompts.boxes.T), *prompts.polygons]
+    inside = shapely.intersects(np.array(shapes, object), frame)
+    if not inside.all():
+        raise PromptError(
+            f"Prompts file {path}: {int((~inside).sum())} of {len(inside)} prompts lie outside the scene. "
+            "Check the CRS of the file, or remove them."
+        )
+

@@ -1,0 +1,123 @@
+"""Values on the model's grid -> values on the scene's own grid, chunk by chunk."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from geosam.tasks import task
+from geosam.tiles import anchor
+from geosam.types import Window
+from geosam.windows import read_window
+
+
+def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
+    """Bring values from the model's grid onto the scene's, lazily.
+
+    From a coarser grid bilinearly, from a finer one by the mean, in both cases of the values that
+    are there.
+
+    Parameters
+    ----------
+    values
+        (y, x) float on a grid of :func:`geosam.tiles.zoom`, NaN where unknown.
+    scene
+        (band, y, x), NaN where nodata; its chunks are the chunks of the result.
+
+    Returns
+    -------
+    DataArray (y, x) float32 on the scene's grid, NaN where the scene has no data in any band.
+    """
+    geobox = scene.odc.geobox
+    pixels = da.asarray(scene.data).rechunk({0: -1})
+    factor = _factor(values.odc.geobox, geobox)
+    lead = tuple(start % round(factor) for start in anchor(geobox)) if factor > 1 else (0, 0)
+    blocks = [
+        [_block(values, pixels, window, factor, lead) for window in row] for row in _windows(pixels)
+    ]
+    coords = {k: v for k, v in scene.coords.items() if k != "band" and "band" not in v.dims}
+    return xr.DataArray(da.block(blocks), dims=scene.dims[1:], coords=coords)
+
+
+def _factor(coarse: GeoBox, fine: GeoBox) -> float:
+    ratio = abs(coarse.affine.determinant / fine.affine.determinant) ** 0.5
+    return float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
+
+
+def _windows(pixels: da.Array) -> list[list[Window]]:
+    _, heights, widths = pixels.chunks
+    rows = np.concatenate([[0], np.cumsum(heights)])
+    cols = np.concatenate([[0], np.cumsum(widths)])
+    return [
+        [Window(int(r), int(c), int(h), int(w)) for c, w in zip(cols[:-1], widths, strict=True)]
+        for r, h in zip(rows[:-1], heights, strict=True)
+    ]
+
+
+def _block(
+    values: xr.DataArray, pixels: da.Array, window: Window, factor: float, lead: tuple[int, int]
+) -> da.Array:
+    source = _source_window(window, factor, lead)
+    resample = task(_resample, source=source, window=window, factor=factor, lead=lead)
+    block = resample(read_window(values, source), pixels[(slice(None), *window.slices())])
+    return da.from_delayed(block, (window.height, window.width), np.float32)
+
+
+def _source_window(window: Window, factor: float, lead: tuple[int, int]) -> Window:
+    """Return the window of the model's grid under a window of the scene, a pixel wider where
+    values are interpolated."""
+    if factor <= 1:
+        m = round(1 / factor)
+        return Window(window.row * m, window.col * m, window.height * m, window.width * m)
+    k = round(factor)
+    row, col = (window.row + lead[0]) // k - 1, (window.col + lead[1]) // k - 1
+    row_end = (window.row_end + lead[0] - 1) // k + 2
+    col_end = (window.col_end + lead[1] - 1) // k + 2
+    return Window(row, col, row_end - row, col_end - col)
+
+
+def _resample(
+    values: np.ndarray,
+    pixels: np.ndarray,
+    source: Window,
+    window: Window,
+    factor: float,
+    lead: tuple[int, int],
+) -> np.ndarray:
+    known = np.isfinite(values)
+    planes = np.stack([np.where(known, values, 0), known]).astype(np.float32)
+    if factor < 1:
+        total, weight = _means(planes, round(1 / factor))
+    elif factor > 1:
+        rows = _positions(window.row, window.height, source.row, lead[0], factor)
+        cols = _positions(window.col, window.width, source.col, lead[1], factor)
+        total, weight = _bilinear(planes, rows, cols)
+    else:
+        total, weight = planes
+    void = np.isnan(pixels).all(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((weight > 0) & ~void, total / weight, np.float32(np.nan))
+
+
+def _means(planes: np.ndarray, m: int) -> np.ndarray:
+    n, height, width = planes.shape
+    return planes.reshape(n, height // m, m, width // m, m).mean(axis=(2, 4))
+
+
+def _positions(start: int, count: int, source: int, lead: int, factor: float) -> np.ndarray:
+    """Return where the centres of the scene's pixels lie, counted from the centre of the first
+    value."""
+    return (np.arange(start, start + count) + 0.5 + lead) / factor - 0.5 - source
+
+
+def _bilinear(planes: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    lines = _between(planes, rows, axis=1)
+    return _between(lines, cols, axis=2)
+
+
+def _between(planes: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
+    low = np.floor(at).astype(int)
+    share = (at - low).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(3)])
+    return np.take(planes, low, axis) * (1 - share) + np.take(planes, low + 1, axis) * share

@@ -1,0 +1,384 @@
+"""A run from files to files: nothing under a final name before all of it is complete."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dask
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+import xarray as xr
+
+from geosam import __version__
+from geosam.aoi import blank_outside, part_around, read_aoi
+from geosam.clock import Clock
+from geosam.export.cog import write_raster
+from geosam.export.geopackage import write_geopackage
+from geosam.export.quicklook import quicklook
+from geosam.options import Options
+from geosam.pipeline import (
+    Prepared,
+    load,
+    prepare,
+    segment_prepared,
+    water_mask,
+    water_probability,
+)
+from geosam.prompts.automatic import NODATA, coarse_polygons
+from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
+from geosam.progress import follow
+from geosam.raster import Source, fingerprint, inspect_scene
+from geosam.results import open_mask
+from geosam.segmentation import TileRow, group_prompts, group_side
+from geosam.stretch import fit_stretch
+from geosam.tiles import group_tiles
+from geosam.types import Model, Window
+from geosam.vectors import MIN_AREA_PX, islands, outlines
+from geosam.views import Views, pixel_m, view_source
+from geosam.workspace import Targets, check_targets, partial_folder, publish
+
+CHUNK_PX = 1024
+"""Side of the blocks that scenes are read and written in."""
+COARSER_SIMPLIFY_PX = 0.25
+"""Tolerance of outlines, in pixels of the model's grid, where that is coarser than the scene's."""
+THREADED_TILE_PX = 512
+"""Up to this input size tiles run side by side on one thread each; a larger network uses all
+threads for one batch, because its activations would not fit several times."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    output: str
+    """The GeoPackage."""
+    files: tuple[str, ...]
+    """Everything that was written."""
+    notes: tuple[str, ...]
+    """What was chosen, in sentences."""
+    outlines: int
+    """Polygons of water."""
+    islands: int
+    """Holes in them."""
+    water_m2: float
+    """Area of the outlines on the ground."""
+    water_share: float
+    """Part of the valid pixels that is water."""
+    resolution_m: float
+    """Pixel of the grid that the model worked on, on the ground."""
+    tiles: dict[str, int]
+    """Number of tiles by status."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each step; ``total`` is all of it."""
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 1 if some tiles failed."""
+        return 1 if self.tiles.get("failed") else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step of a run shares."""
+
+    paths: tuple[str, ...]
+    """The scene's files as they were given."""
+    source: Source
+    """The scene."""
+    views: Views
+    """The scene as the steps need it."""
+    aoi: gpd.GeoSeries | None
+    """Area of interest in the scene's CRS."""
+    options: Options
+    """What was asked for."""
+    folder: Path
+    """Unfinished work."""
+    clock: Clock
+    """Times the steps."""
+    show: bool
+    """Whether to show progress."""
+
+    def follow(self, label: str, function: str, total: int) -> Any:
+        """Time a step and show how far it is."""
+        return follow(label, function, total, self.show)
+
+
+def run(
+    scene: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    model: str | Model = "river-tiny",
+    progress: bool = False,
+    **options: Any,
+) -> Report:
+    """Turn a raster into river outlines: what ``geosam segment`` does.
+
+    Parameters
+    ----------
+    scene
+        A raster, or several of the same bands and CRS.
+    output
+        The GeoPackage to write.
+    model
+        A name, a folder, a hub id, or a loaded model.
+    progress
+        Whether to show bars on standard error.
+    **options
+        Those of :class:`geosam.options.Options`.
+
+    Raises
+    ------
+    GeosamError
+        If the request or its input is wrong; nothing is written then.
+
+    Examples
+    --------
+    >>> geosam.run("ortho.tif", "rivers.gpkg").outlines  # doctest: +SKIP
+    3
+    """
+    chosen = Options.of({**options, **({"model": model} if isinstance(model, str) else {})})
+    started, clock = datetime.now(UTC), Clock()
+    paths = as_paths(scene)
+    targets = targets_of(output, chosen)
+    check_targets(targets, paths, chosen.overwrite)
+    with clock.time("open"):
+        source = inspect_source(paths, chosen)
+        views, aoi = view_scene(source, chosen)
+    with clock.time("load model"):
+        loaded = load(chosen) if isinstance(model, str) else model
+    with partial_folder(Path(output), chosen.overwrite) as folder, _threads(chosen, loaded):
+        job = Job(paths, source, views, aoi, chosen, folder, clock, progress)
+        prepared = _prepare(job, loaded)
+        prompts = _draw_prompts(job, prepared)
+        rows = _segment(job, prepared)
+        layers = _vectorise(job, prepared, rows)
+        layers |= to_frames(prompts, prepared.grid.geobox)
+        layers["runs"] = _run_table(job, prepared, started)
+        _write(job, targets, layers, prepared)
+        share = _water_share(folder / "mask.tif")
+        files = publish(folder, targets)
+    return _report(files, layers, rows, prepared, share, clock)
+
+
+def as_paths(scene: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """Return one path or several as a tuple of strings."""
+    return tuple(str(path) for path in ([scene] if isinstance(scene, (str, Path)) else scene))
+
+
+def targets_of(output: str | Path, options: Options) -> Targets:
+    """Return the final names that the options ask for."""
+    paths = (options.mask, options.probability, options.quicklook)
+    return Targets(Path(output), *(None if path is None else Path(path) for path in paths))
+
+
+def inspect_source(paths: Sequence[str], options: Options) -> Source:
+    """Look at a scene with the options that concern it."""
+    return inspect_scene(
+        list(paths) if len(paths) > 1 else paths[0],
+        bands=options.bands,
+        scale=options.scale,
+        offset=options.offset,
+        nodata=options.nodata,
+        crs=options.crs,
+        valid=options.valid,
+        frame=options.frame,
+        mosaic=options.mosaic,
+    )
+
+
+def view_scene(source: Source, options: Options) -> tuple[Views, gpd.GeoSeries | None]:
+    """Look at the scene, or the part of it around the area of interest."""
+    whole = view_source(source, options.resolution, chunks=CHUNK_PX)
+    if options.aoi is None:
+        return whole, None
+    aoi = read_aoi(options.aoi, source.geobox)
+    coarser = pixel_m(whole.working.odc.geobox) / pixel_m(source.geobox)
+    part = part_around(aoi, source.geobox, coarser, options.tile_size)
+    return view_source(source, options.resolution, part, CHUNK_PX), aoi
+
+
+@contextmanager
+def _threads(options: Options, model: Model) -> Iterator[None]:
+    """Share the cores between Dask and torch for the time of a run, so that they do not fight."""
+    import torch
+
+    before = torch.get_num_threads()
+    side_by_side = model.size <= THREADED_TILE_PX and options.device in ("auto", "cpu")
+    workers = options.workers or (before if side_by_side else 1)
+    torch.set_num_threads(max(1, before // workers))
+    try:
+        with dask.config.set(scheduler="threads", num_workers=workers):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _prepare(job: Job, model: Model) -> Prepared:
+    def materialise(coarse: xr.DataArray) -> xr.DataArray:
+        path = job.folder / "coarse.tif"
+        blocks = int(np.prod(coarse.data.numblocks))
+        with job.clock.time("coarse mask"), job.follow("Coarse mask", "where", blocks):
+            write_raster(coarse, path, kind="mask")
+        return open_mask(path, chunks=CHUNK_PX)
+
+    return prepare(job.views, job.options, model, materialise)
+
+
+def _draw_prompts(job: Job, prepared: Prepared) -> ScenePrompts:
+    """Return all prompts of the scene, as they will be used."""
+    if prepared.prompts.given is not None:
+        return prepared.prompts.given
+    if prepared.prompts.coarse is None:
+        return ScenePrompts()
+    with job.clock.time("prompts"):
+        groups = group_tiles(prepared.grid, group_side(prepared.grid))
+        drawn = dask.compute(*group_prompts(groups, prepared.prompts).values())
+        return merge_prompts([*drawn, _dense_prompt(prepared)])
+
+
+def _dense_prompt(prepared: Prepared) -> ScenePrompts:
+    coarse = prepared.prompts.coarse
+    if coarse is None or not prepared.prompts.dense:
+        return ScenePrompts()
+    height, width = coarse.shape
+    return coarse_polygons(coarse.values, Window(0, 0, height, width))
+
+
+def _segment(job: Job, prepared: Prepared) -> list[TileRow]:
+    """Segment, write probability and mask into the folder of unfinished work."""
+    segmentation = segment_prepared(prepared, job.options.batch_size)
+    water = blank_outside(water_probability(prepared, segmentation), job.aoi)
+    path = job.folder / "probability.tif"
+    with job.clock.time("segment"), job.follow("Segment", "_segment_group", len(segmentation.rows)):
+        rows = write_raster(water, path, kind="probability", along=segmentation.rows)
+    with job.clock.time("mask"):
+        mask = water_mask(open_mask(path, chunks=CHUNK_PX), job.options.threshold)
+        write_raster(mask, job.folder / "mask.tif", kind="mask")
+    return [row for group in rows for row in group]
+
+
+def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, gpd.GeoDataFrame]:
+    tiles = _tile_table(rows, prepared)
+    with job.clock.time("outlines"):
+        rivers = outlines(
+            job.folder / "probability.tif", predicted_iou=tiles, **_outline_settings(job, prepared)
+        )
+    return {
+        "outlines": rivers,
+        "islands": islands(rivers),
+        "tiles": tiles.drop(columns="predicted_iou"),
+    }
+
+
+def _outline_settings(job: Job, prepared: Prepared) -> dict[str, float | None]:
+    """Defaults follow the coarser of the two grids: the model saw nothing finer."""
+    options = job.options
+    native, working = (pixel_m(g) for g in (job.views.scene.odc.geobox, prepared.grid.geobox))
+    smallest = MIN_AREA_PX * max(native, working) ** 2
+    smooth = COARSER_SIMPLIFY_PX * working if working > 2 * native else None
+    return {
+        "threshold": options.threshold,
+        "min_area": smallest if options.min_area is None else options.min_area,
+        "min_island": smallest if options.min_island is None else options.min_island,
+        "simplify": smooth if options.simplify is None else options.simplify,
+        "join_gap": options.join_gap,
+    }
+
+
+def _tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
+    affine, scene = prepared.grid.geobox.affine, prepared.grid.scene
+    cores = [row.tile.core.intersection(scene) for row in rows]
+    corners = np.array([[c.col, c.row, c.col_end, c.row_end] for c in cores if c is not None])
+    boxes = shapely.box(*corners.reshape(-1, 4).T)
+    to_world = [affine.a, affine.b, affine.d, affine.e, affine.c, affine.f]
+    return gpd.GeoDataFrame(
+        {
+            "tile": [row.tile.name for row in rows],
+            "status": [row.status for row in rows],
+            "seconds": [round(row.seconds, 4) for row in rows],
+            "error": [row.error for row in rows],
+            "predicted_iou": [row.predicted_iou for row in rows],
+        },
+        geometry=gpd.GeoSeries(boxes).affine_transform(to_world).values,
+        crs=str(prepared.grid.geobox.crs),
+    )
+
+
+def _run_table(job: Job, prepared: Prepared, started: datetime) -> pd.DataFrame:
+    decision = prepared.decision
+    row = {
+        "geosam_version": __version__,
+        "command": "segment",
+        "scene": ", ".join(job.paths),
+        "scene_fingerprint": fingerprint(job.source),
+        "bands": ", ".join(job.views.roles),
+        "stretch": json.dumps(decision.stretch.to_dict()),
+        "model": prepared.model.name,
+        "model_sha256": prepared.model.signature,
+        "prompts": decision.source,
+        "parameters": json.dumps({**job.options.to_dict(), "notes": decision.notes}, default=str),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": job.clock.seconds()["total"],
+    }
+    return pd.DataFrame([row])
+
+
+def _write(job: Job, targets: Targets, layers: dict[str, Any], prepared: Prepared) -> None:
+    with job.clock.time("write"):
+        write_geopackage(job.folder / "outlines.gpkg", **layers)
+        if targets.quicklook is not None:
+            _draw(job, layers["outlines"])
+
+
+def _draw(job: Job, rivers: gpd.GeoDataFrame) -> None:
+    wanted = [role for role in ("red", "green", "blue") if role in job.views.roles]
+    bands = wanted if len(wanted) == 3 else list(job.views.roles[:3])
+    bands = bands if len(bands) == 3 else [bands[0]] * 3
+    picture = job.views.preview.sel(band=bands)
+    stretched = picture.copy(data=fit_stretch(job.views.preview, bands).apply(picture.values))
+    quicklook(stretched, rivers, job.folder / "quicklook.png")
+
+
+def _water_share(path: Path) -> float:
+    counts = np.zeros(256, np.int64)
+    mask = open_mask(path, chunks=CHUNK_PX)
+    for block in mask.data.to_delayed().ravel():
+        values = np.asarray(block.compute())
+        counts += np.bincount(values.ravel().astype(np.uint8), minlength=256)
+    valid = counts.sum() - counts[NODATA]
+    return float(counts[1] / valid) if valid else 0.0
+
+
+def _report(
+    files: tuple[str, ...],
+    layers: dict[str, Any],
+    rows: list[TileRow],
+    prepared: Prepared,
+    share: float,
+    clock: Clock,
+) -> Report:
+    return Report(
+        output=files[0],
+        files=files,
+        notes=prepared.decision.notes,
+        outlines=len(layers["outlines"]),
+        islands=len(layers["islands"]),
+        water_m2=float(layers["outlines"].area_m2.sum()),
+        water_share=share,
+        resolution_m=pixel_m(prepared.grid.geobox),
+        tiles=dict(Counter(row.status for row in rows)),
+        seconds=clock.seconds(),
+    )

@@ -1,0 +1,99 @@
+"""A scene as the steps need it: on its own grid, on the model's grid, and as a small preview."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+from geosam.errors import InputError
+from geosam.ground import resolution_m
+from geosam.raster import Source, coarsen, preview, read
+from geosam.tiles import zoom, zoom_factor
+
+PREVIEW_PX = 1024
+"""Longest side of the decimated read that stretch and threshold are taken from."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Three looks at one scene, each (band, y, x) float32 with NaN where nodata."""
+
+    scene: xr.DataArray
+    """On the scene's own grid, lazy."""
+    working: xr.DataArray
+    """On the grid the model sees, lazy. Its origin is snapped to that of the CRS, so it may begin
+    less than one of its pixels before the scene."""
+    preview: xr.DataArray
+    """The whole scene, decimated, in memory, whatever part `scene` covers."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The names of the bands."""
+        return tuple(str(name) for name in self.scene.band.values)
+
+
+def view_source(
+    source: Source, wanted_m: float | None = None, part: GeoBox | None = None, chunks: int = 1024
+) -> Views:
+    """Look at a scene in a file.
+
+    Parameters
+    ----------
+    source
+        From :func:`geosam.raster.inspect_scene`.
+    wanted_m
+        Ground resolution of the working grid in metres; from the scene without it.
+    part
+        A part of the scene's grid to look at; the preview is of the whole all the same.
+    chunks
+        Rows and columns of a Dask chunk.
+    """
+    native = part or source.geobox
+    factor = zoom_factor(pixel_m(native), wanted_m)
+    scene = read(source, geobox=native, chunks=chunks)
+    working = scene if factor == 1 else read(source, geobox=zoom(native, factor), chunks=chunks)
+    return Views(scene, working, preview(source, PREVIEW_PX))
+
+
+def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
+    """Look at a scene that is an array already.
+
+    Raises
+    ------
+    InputError
+        If it has no CRS or band names.
+    """
+    geobox = scene.odc.geobox
+    if geobox is None or geobox.crs is None:
+        raise InputError("The scene has no CRS. Assign one, for example scene.odc.assign_crs('EPSG:32633').")
+    if "band" not in scene.coords:
+        raise InputError("The scene has no band names. Assign roles, for example scene.assign_coords(band=['red', 'green', 'blue']).")
+    factor = zoom_factor(pixel_m(geobox), wanted_m)
+    step = max(1, -(-max(geobox.shape) // PREVIEW_PX))
+    small = scene[:, ::step, ::step].compute()
+    return Views(scene, _regrid(scene, geobox, factor), small)
+
+
+def pixel_m(geobox: GeoBox) -> float:
+    """Return the side of a pixel on the ground in metres, the geometric mean of its two."""
+    return float(np.sqrt(np.prod(resolution_m(geobox))))
+
+
+def _regrid(scene: xr.DataArray, geobox: GeoBox, factor: float) -> xr.DataArray:
+    if factor == 1:
+        return scene
+    if factor > 1:
+        return coarsen(scene, round(factor))
+    return _refine(scene, zoom(geobox, factor), round(1 / factor))
+
+
+def _refine(scene: xr.DataArray, geobox: GeoBox, finer: int) -> xr.DataArray:
+    """Repeat each pixel: an array has no file from which a smoother view could be read."""
+    data = np.repeat(np.repeat(scene.data, finer, axis=1), finer, axis=2)
+    coords = {**xr_coords(geobox), "band": scene.band}
+    dims = ("band", *geobox.dimensions)
+    return xr.DataArray(data, coords=coords, dims=dims, attrs=scene.attrs)

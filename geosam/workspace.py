@@ -1,0 +1,121 @@
+"""Where a run writes: the final names, checked before the start, and the folder of unfinished work."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from geosam.errors import OutputError
+
+RASTER_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The final names of a run."""
+
+    outlines: Path | None = None
+    """GeoPackage."""
+    mask: Path | None = None
+    """COG of the water mask."""
+    probability: Path | None = None
+    """COG of the probability."""
+    quicklook: Path | None = None
+    """PNG of the outlines over the scene."""
+
+    def named(self) -> dict[str, Path]:
+        """Return those that are wanted."""
+        return {name: path for name, path in vars(self).items() if path is not None}
+
+
+def check_targets(targets: Targets, inputs: Sequence[str], overwrite: bool) -> None:
+    """Check that every final name can be written, before anything is.
+
+    Raises
+    ------
+    OutputError
+        If a name has a wrong ending, its folder is missing or not writable, it is an input, it is
+        there already and `overwrite` is False, or two are the same.
+    """
+    suffixes = {"outlines": (".gpkg",), "mask": RASTER_SUFFIXES, "probability": RASTER_SUFFIXES, "quicklook": (".png",)}
+    taken = {Path(path).resolve() for path in inputs}
+    for name, path in targets.named().items():
+        if path.suffix.lower() not in suffixes[name]:
+            raise OutputError(f"Output {path}: {name} must end in {' or '.join(suffixes[name])}.")
+        if path.resolve() in taken:
+            raise OutputError(f"Output {path} is an input or another output too. Choose another name.")
+        taken.add(path.resolve())
+        check_writable(path, overwrite)
+
+
+def check_writable(path: Path, overwrite: bool) -> None:
+    """Check that a file can be written.
+
+    Raises
+    ------
+    OutputError
+        If its folder is missing or not writable, or it is there and `overwrite` is False.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"Output folder {folder} does not exist. Make it first, or choose another.")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"Output folder {folder} is not writable. Choose another.")
+    if path.is_dir():
+        raise OutputError(f"Output {path} is a folder. Name a file.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"Output {path} exists already. Use --overwrite to replace it, or choose another name.")
+
+
+@contextmanager
+def partial_folder(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Make the folder of unfinished work beside an output and remove it at the end.
+
+    An error removes it too, but for a full disk: then what is done stays, and is named.
+
+    Raises
+    ------
+    OutputError
+        If it is there already and `overwrite` is False, or the disk is full.
+    """
+    folder = output.with_name(output.name + ".partial")
+    if folder.exists():
+        if not overwrite:
+            raise OutputError(
+                f"{folder} holds the unfinished work of an earlier run. Use --overwrite to start anew."
+            )
+        shutil.rmtree(folder)
+    folder.mkdir()
+    try:
+        yield folder
+    except BaseException as error:
+        if disk_is_full(error):
+            raise OutputError(
+                f"The disk is full while writing {output}. The unfinished work stays in {folder}: free "
+                "some space and start again with --overwrite."
+            ) from error
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder)
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it came from, says that the disk is full."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def publish(folder: Path, targets: Targets) -> tuple[str, ...]:
+    """Move finished files from the folder of unfinished work to their final names."""
+    for name, path in targets.named().items():
+        os.replace(folder / f"{name}{path.suffix.lower()}", path)
+    return tuple(str(path) for path in targets.named().values())

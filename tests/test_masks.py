@@ -1,0 +1,83 @@
+"""Tiles through a model: nothing is padded, nothing empty is encoded, one bad tile is one bad tile."""
+
+import numpy as np
+import pytest
+
+from geosam.errors import ModelError
+from geosam.masks import segment_tiles
+from geosam.types import PixelPrompts
+
+
+class Recorder:
+    """A model that writes down what it is asked."""
+
+    name, signature, size = "recorder", "0", 4
+
+    def __init__(self, fail_on=None):
+        self.encoded, self.kinds, self.fail_on = 0, [], fail_on
+
+    def encode(self, pixels):
+        if self.fail_on is not None and (pixels == self.fail_on).any():
+            raise RuntimeError("bad pixels")
+        self.encoded += len(pixels)
+        return {"mean": pixels.mean(axis=(1, 2, 3))}
+
+    def decode(self, features, prompts):
+        assert len({p.kind for p in prompts}) == 1
+        self.kinds.append((prompts[0].kind, len(prompts)))
+        logits = np.array([f + p.points[0, :, 0].sum() for f, p in zip(features["mean"], prompts, strict=True)])
+        return np.broadcast_to(logits[:, None, None], (len(logits), 4, 4)).astype(np.float32), np.ones(len(logits))
+
+
+def prompt(*xs):
+    points = np.array([[[x, 0.0] for x in xs]]).reshape(1, len(xs), 2)
+    return PixelPrompts(points, np.ones((1, len(xs)), int))
+
+
+def tile(value):
+    return np.full((3, 4, 4), value, np.float32)
+
+
+def test_tiles_without_data_or_prompts_are_not_encoded():
+    model = Recorder()
+    masks = segment_tiles(model, [tile(1), None, tile(2)], [[prompt(1)], [prompt(1)], []])
+    assert [m.status for m in masks] == ["done", "skipped_nodata", "skipped_no_prompt"]
+    assert model.encoded == 1
+
+
+def test_prompts_are_bucketed_by_count_and_never_padded():
+    model = Recorder()
+    prompts = [[prompt(1)], [prompt(1, 2)], [prompt(3)], [prompt(1, 2, 3)]]
+    masks = segment_tiles(model, [tile(0)] * 4, prompts)
+    assert sorted(model.kinds) == [((1, False, False), 2), ((2, False, False), 1), ((3, False, False), 1)]
+    assert [m.logits[0, 0] for m in masks] == [1, 3, 3, 6]
+
+
+def test_objects_of_a_tile_are_united_and_encoded_once():
+    model = Recorder()
+    (mask,) = segment_tiles(model, [tile(0)], [[prompt(1), prompt(5), prompt(2, 1)]])
+    assert mask.logits[0, 0] == 5
+    assert model.encoded == 1
+
+
+def test_one_bad_tile_is_one_bad_tile():
+    model = Recorder(fail_on=7)
+    masks = segment_tiles(model, [tile(1), tile(7), tile(2)], [[prompt(1)]] * 3)
+    assert [m.status for m in masks] == ["done", "failed", "done"]
+    assert masks[1].error == "RuntimeError: bad pixels"
+
+
+def test_a_wrong_request_is_not_a_bad_tile():
+    class Wrong(Recorder):
+        def encode(self, pixels):
+            raise ModelError("The model takes 64 px.")
+
+    with pytest.raises(ModelError):
+        segment_tiles(Wrong(), [tile(1)], [[prompt(1)]])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_the_batch_size_changes_nothing(batch_size):
+    prompts = [[prompt(float(i))] for i in range(5)]
+    masks = segment_tiles(Recorder(), [tile(i) for i in range(5)], prompts, batch_size=batch_size)
+    assert [m.logits[0, 0] for m in masks] == [0, 2, 4, 6, 8]

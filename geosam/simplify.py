@@ -57,6 +57,12 @@ def smooth_polygons(rings: Rings) -> np.ndarray:
     return _polygons(rings, _smooth_cuts(rings))
 
 
+def shell_polygons(rings: Rings) -> np.ndarray:
+    """Make a polygon of each ring alone, along the pixel edges, in pixels."""
+    points, ring_of_point = _points(rings, np.where(rings.corners.contact, BRIDGE_PX, 0.0))
+    return shapely.polygons(shapely.linearrings(points[:, ::-1], indices=ring_of_point))
+
+
 def thin(
     polygons: np.ndarray, area: np.ndarray, tolerance: float, small: float = 0.0
 ) -> np.ndarray:
@@ -104,12 +110,21 @@ def _acceptable(
 def _without_overlaps(result: np.ndarray, original: np.ndarray) -> np.ndarray:
     """Give back the lines they had to polygons that meet, until none does."""
     while True:
-        pairs = shapely.STRtree(result).query(result, predicate="intersects")
-        meeting = np.unique(pairs[:, pairs[0] != pairs[1]])
+        meeting = _meeting(result)
         changed = meeting[[result[i] is not original[i] for i in meeting]]
         if len(changed) == 0:
             return result
         result[changed] = original[changed]
+
+
+def _meeting(polygons: np.ndarray) -> np.ndarray:
+    """Return the indices of polygons that touch or overlap another one."""
+    first, second = shapely.STRtree(polygons).query(polygons)
+    # Pairs by hand, because a large polygon takes long to find that it meets itself.
+    first, second = first[first < second], second[first < second]
+    shapely.prepare(polygons[first])
+    meet = shapely.intersects(polygons[first], polygons[second])
+    return np.unique([first[meet], second[meet]])
 
 
 def _smooth_cuts(rings: Rings) -> np.ndarray:

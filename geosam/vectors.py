@@ -19,8 +19,8 @@ from scipy.sparse.csgraph import connected_components
 from geosam.errors import OptionError
 from geosam.ground import area_m2, perimeter_m, pixel_area_m2, resolution_m
 from geosam.regions import Regions, read_regions
-from geosam.rings import Rings, link_rings
-from geosam.simplify import pixel_polygons, smooth_polygons, thin
+from geosam.rings import Corners, Rings, link_rings
+from geosam.simplify import pixel_polygons, shell_polygons, smooth_polygons, thin
 from geosam.strips import open_strips
 
 MIN_AREA_PX = 12
@@ -127,7 +127,6 @@ def outlines(
     smallest = MIN_AREA_PX * float(pixel_area_m2(geobox))
     rings = link_rings(_large_corners(regions, geobox, _default(min_area, smallest)))
     rings = _fill_small_holes(rings, geobox, _default(min_island, smallest))
-    rings = _without_swallowed(rings)
     polygons = _draw(rings, geobox, simplify)
     frame = _table(polygons, np.unique(rings.region), regions, geobox)
     return _finish(frame, join_gap, geobox, predicted_iou)
@@ -176,7 +175,7 @@ def _default(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _large_corners(regions: Regions, geobox: GeoBox, min_area: float) -> Any:
+def _large_corners(regions: Regions, geobox: GeoBox, min_area: float) -> Corners:
     """Keep the corners of regions that are large enough, so that noise is never traced."""
     corners = regions.corners
     numbers, first = np.unique(corners.region, return_index=True)
@@ -187,26 +186,21 @@ def _large_corners(regions: Regions, geobox: GeoBox, min_area: float) -> Any:
 
 
 def _fill_small_holes(rings: Rings, geobox: GeoBox, min_island: float) -> Rings:
+    """Drop small holes, and the outlines inside them: the water around those is theirs."""
     first = rings.corners.take(rings.starts[:-1])
     pixel = pixel_area_m2(geobox, first.row, first.col)
     areas = rings.areas_px()
-    return rings.take((areas > 0) | (-areas * pixel >= min_island * (1 - 1e-6)))
+    small = (areas < 0) & (-areas * pixel < min_island * (1 - 1e-6))
+    # Land around another region is at least 3 by 3 pixels.
+    filled = shell_polygons(rings.take(small & (areas <= -9)))
+    _, inside = shapely.STRtree(_inner_points(first)).query(filled, predicate="contains")
+    swallowed = rings.region[inside[areas[inside] > 0]]
+    return rings.take(~small & ~np.isin(rings.region, swallowed))
 
 
-def _without_swallowed(rings: Rings) -> Rings:
-    """Drop outlines that lie in a hole that was filled: the water around them is theirs."""
-    shells = rings.take(rings.areas_px() > 0)
-    polygons, numbers = pixel_polygons(rings), np.unique(rings.region)
-    points = shapely.points(*_inner_points(shells)) if len(shells) else np.zeros(0, object)
-    point, polygon = shapely.STRtree(polygons).query(points, predicate="within")
-    swallowed = shells.region[point][shells.region[point] != numbers[polygon]]
-    return rings.take(~np.isin(rings.region, swallowed))
-
-
-def _inner_points(shells: Rings) -> tuple[np.ndarray, np.ndarray]:
-    """Return x, y of a water pixel of each shell: the one below right of its first corner."""
-    first = shells.corners.take(shells.starts[:-1])
-    return first.col + 0.5, first.row + 0.5
+def _inner_points(first: Corners) -> np.ndarray:
+    """Return the centre of the pixel below right of each first corner: water, for a shell."""
+    return shapely.points(first.col + 0.5, first.row + 0.5)
 
 
 def _draw(rings: Rings, geobox: GeoBox, simplify: float | None) -> np.ndarray:

@@ -37,9 +37,9 @@ def tiny_sam():
 def tiny_sam2():
     return Sam2Model(Sam2Config(
         vision_config={
-            "backbone_config": {"model_type": "sam2_hiera_det_model", "hidden_size": 16, "num_attention_heads": 1, "blocks_per_stage": [1, 1, 1, 1],
+            "backbone_config": {"model_type": "sam2_hiera_det_model", "hidden_size": 16, "num_attention_heads": 1, "blocks_per_stage": [1, 1, 1, 2],
                                 "embed_dim_per_stage": [16, 32, 64, 128], "num_attention_heads_per_stage": [1, 2, 4, 8],
-                                "window_size_per_stage": [4, 4, 4, 4], "global_attention_blocks": [3],
+                                "window_size_per_stage": [8, 4, 8, 4], "global_attention_blocks": [4],
                                 "image_size": [64, 64], "window_positional_embedding_background_size": [7, 7]},
             "backbone_channel_list": [128, 64, 32, 16], "fpn_hidden_size": 32,
             "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]},

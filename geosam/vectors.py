@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geosam.errors import OptionError
 from geosam.ground import area_m2, perimeter_m, pixel_area_m2, resolution_m
+from geosam.layers import LAYERS
 from geosam.regions import Regions, read_regions
 from geosam.rings import Corners, Rings, link_rings
 from geosam.simplify import pixel_polygons, shell_polygons, smooth_polygons, thin
@@ -35,26 +36,6 @@ REVIEW_STABILITY = 0.7
 """Below this stability an outline needs review."""
 REVIEW_IOU = 0.7
 """Below this predicted IoU an outline needs review."""
-
-OUTLINE_COLUMNS = {
-    "outline_id": "int64",
-    "river_id": "int64",
-    "kind": "str",
-    "area_m2": "float64",
-    "perimeter_m": "float64",
-    "n_islands": "int64",
-    "probability": "float64",
-    "predicted_iou": "float64",
-    "stability": "float64",
-    "truncated": "bool",
-    "needs_review": "bool",
-}
-ISLAND_COLUMNS = {
-    "island_id": "int64",
-    "outline_id": "int64",
-    "river_id": "int64",
-    "area_m2": "float64",
-}
 
 
 def outlines(
@@ -160,7 +141,7 @@ def islands(outlines: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     )
     frame = frame.iloc[np.lexsort((-frame.area_m2, owner))].reset_index(drop=True)
     frame.insert(0, "island_id", np.arange(1, len(frame) + 1))
-    return frame.astype(ISLAND_COLUMNS)[[*ISLAND_COLUMNS, "geometry"]]
+    return _in_layer(frame, "islands")
 
 
 def _check(threshold: float, **sizes: float | None) -> None:
@@ -261,7 +242,13 @@ def _finish(
         | (frame.predicted_iou < REVIEW_IOU)
         | _beside_failed(frame, tiles)
     )
-    return frame.astype(OUTLINE_COLUMNS)[[*OUTLINE_COLUMNS, "geometry"]]
+    return _in_layer(frame, "outlines")
+
+
+def _in_layer(frame: gpd.GeoDataFrame, layer: str) -> gpd.GeoDataFrame:
+    """Bring columns into the order and types of a layer."""
+    columns = dict(LAYERS[layer].columns)
+    return frame.astype(columns)[[*columns, "geometry"]]
 
 
 def _river_ids(frame: gpd.GeoDataFrame, join_gap: float, geobox: GeoBox) -> np.ndarray:

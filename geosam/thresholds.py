@@ -253,17 +253,17 @@ def _valley(histogram: _Histogram, threshold: float) -> float | None:
 
     A valley just below the threshold supports it too; one above it is a better threshold.
     """
-    centres, density = histogram.centres, histogram.density
-    depth = histogram.depth()
-    depth[centres < threshold - histogram.reach] = np.inf
-    if depth.min() > VALLEY_DEPTH:
-        return None
+    centres, density, depth = histogram.centres, histogram.density, histogram.depth()
     if depth[np.abs(centres - threshold).argmin()] <= VALLEY_DEPTH:
         return threshold
-    valley = depth.argmin()
-    mode = centres[valley + density[valley:].argmax()]
+    above = np.where(centres > threshold, depth, np.inf)
+    if above.min() <= VALLEY_DEPTH:
+        return float(centres[above.argmin()])
+    below = np.where(centres >= threshold - histogram.reach, depth, np.inf)
+    valley = below.argmin()
     # Two kinds of land, bare and green, have a valley too: the wetter one must be water.
-    return float(centres[valley]) if mode >= threshold else None
+    mode = centres[valley + density[valley:].argmax()]
+    return float(centres[valley]) if below[valley] <= VALLEY_DEPTH and mode >= threshold else None
 
 
 def _histogram(values: np.ndarray) -> _Histogram:

@@ -33,8 +33,8 @@ FURROWS = np.array([0.10, 0.03, 0.10, 0.16, 0.10, 0.08, 0.12, 0.12], dtype="floa
 """Depth of the furrows' pattern, as a share of the reflectance."""
 ROOFS = np.array(
     [
-        (0.060, 0.064, 0.068, 0.060),  # slate
-        (0.070, 0.110, 0.150, 0.095),  # blue metal
+        (0.060, 0.064, 0.068, 0.054),  # slate
+        (0.070, 0.110, 0.150, 0.072),  # blue metal
         (0.280, 0.150, 0.100, 0.330),  # tiles
         (0.380, 0.370, 0.350, 0.400),  # light metal
     ],
@@ -43,8 +43,8 @@ ROOFS = np.array(
 WOOD = (0.032, 0.056, 0.026, 0.36)
 ASPHALT = (0.125, 0.125, 0.125, 0.150)
 TRACK = (0.290, 0.245, 0.180, 0.350)
-SKYLIGHT = np.array([0.24, 0.28, 0.36, 0.22], dtype="float32")
-"""What is left of the light in the shade: the sky is blue."""
+SKYLIGHT = np.array([0.20, 0.25, 0.34, 0.16], dtype="float32")
+"""What is left of the light in the shade: the sky is blue, and dark in near infrared."""
 SUN = np.array([-0.75, -0.66])
 """Direction (row, col) in which shadows fall."""
 TREE_PX, HOUSE_PX = 9.0, 6.0
@@ -67,8 +67,9 @@ def paint_land(waters: Waters, rng: np.random.Generator) -> Land:
     frame = _frame(shape, rng.uniform(0, np.pi / 2))
     reflectance = _fields(frame, rng)
     height = np.zeros(shape, dtype="float32")
-    _pave(reflectance, waters, frame, rng)
-    _build(reflectance, height, waters, rng)
+    road = _road(waters, rng)
+    _pave(reflectance, road, waters, frame, rng)
+    _build(reflectance, height, road, waters, rng)
     _plant(reflectance, height, waters, frame, rng)
     reflectance *= 1 + 0.05 * rng.standard_normal(shape, dtype="float32")
     return Land(reflectance, height)
@@ -100,11 +101,13 @@ def _fields(frame: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> n
     crop = rng.choice(len(FIELDS), n, p=[0.18, 0.2, 0.12, 0.12, 0.12, 0.1, 0.09, 0.07])
     tone = rng.uniform(0.92, 1.08, (4, n)) * rng.uniform(0.85, 1.15, n)
     base = FIELDS[crop].T * tone.astype("float32")
-    furrow = np.where(rng.uniform(size=n) < 0.7, 1.0, 0.0).astype("float32")[labels]
-    period = rng.uniform(4.5, 11, n).astype("float32")[labels]
-    stripes = np.sin(2 * np.pi * (furrow * u + (1 - furrow) * v) / period)
-    wheels = (np.mod(furrow * u + (1 - furrow) * v, 34) < 2) * -1.2
-    texture = FURROWS[crop][labels] * (stripes + wheels)
+    lengthwise = rng.uniform(size=n) < 0.7
+    across = np.where(lengthwise[labels], u, v)
+    period = rng.uniform(4.5, 11, n).astype("float32")
+    contrast = FURROWS[crop] * rng.uniform(0.1, 1, n).astype("float32")
+    stripes = np.sin(across * (2 * np.pi / period)[labels])
+    stripes[np.mod(across, 34) < 2] -= 1.2  # the wheels of the sprayer
+    texture = contrast[labels] * stripes
     texture += 0.09 * smooth_noise(u.shape, 70, rng, octaves=3)
     texture += 0.05 * smooth_noise(u.shape, 6, rng)
     return base[:, labels] * np.clip(1 + texture, 0.4, 1.8)
@@ -115,10 +118,9 @@ def _parcels(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> tuple[np
     strips = _cuts(float(u.min()), float(u.max()), (90, 230), rng)
     low, high = float(v.min()), float(v.max())
     reach = high - low + 1000.0
-    cuts = [
-        number * reach + _cuts(low, high, (70, 330), rng) - low for number in range(len(strips) + 1)
-    ]
-    cuts = np.concatenate(cuts)
+    cuts = np.concatenate(
+        [n * reach + _cuts(low, high, (70, 330), rng) - low for n in range(len(strips) + 1)]
+    )
     return np.searchsorted(cuts, np.searchsorted(strips, u) * reach + v - low), len(cuts) + 1
 
 
@@ -129,16 +131,15 @@ def _cuts(low: float, high: float, widths: tuple[int, int], rng: np.random.Gener
 
 def _pave(
     reflectance: np.ndarray,
+    road: np.ndarray,
     waters: Waters,
     frame: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
 ) -> None:
     """Paint a road along each side of the river, well away from it, and straight farm tracks."""
-    distance = _rounded(np.abs(waters.across)) - _road_distance(waters)
-    distance += 9 * smooth_noise(waters.water.shape, 260, rng)
-    _overlay(reflectance, np.abs(distance) < 3.2, ASPHALT)
-    _overlay(reflectance, np.abs(distance) < 0.6, (0.19, 0.19, 0.19, 0.21))
-    dry = (waters.bank > 14) & (np.abs(distance) > 3.2)
+    _overlay(reflectance, np.abs(road) < 3.2, ASPHALT)
+    _overlay(reflectance, np.abs(road) < 0.6, (0.19, 0.19, 0.19, 0.21))
+    dry = (waters.bank > 14) & (np.abs(road) > 3.2)
     for axis in frame:
         where = rng.uniform(float(axis.min()), float(axis.max()), 2)
         for position in where:
@@ -146,26 +147,28 @@ def _pave(
             _overlay(reflectance, wheel & dry, TRACK)
 
 
-def _rounded(distance: np.ndarray, step: int = 8) -> np.ndarray:
-    """Return a distance with its creases smoothed: roads do not turn on the spot."""
+def _road(waters: Waters, rng: np.random.Generator) -> np.ndarray:
+    """Return the distance to a road along each side of the river, negative towards the river."""
+    shape = waters.across.shape
+    step = 8
     rows, cols = (
-        np.clip(nodes, 0, n - 1)
-        for nodes, n in zip(grid_nodes(distance.shape, step), distance.shape, strict=True)
+        np.clip(nodes, 0, n - 1) for nodes, n in zip(grid_nodes(shape, step), shape, strict=True)
     )
-    nodes = ndimage.gaussian_filter(distance[np.ix_(rows, cols)], 40 / step)
-    return enlarge(nodes, distance.shape, step)
-
-
-def _road_distance(waters: Waters) -> float:
-    return 3.0 * float(waters.river.half_width.mean()) + 40
+    # Distances have creases between two bends, and roads do not turn on the spot.
+    smoothed = ndimage.gaussian_filter(np.abs(waters.across[np.ix_(rows, cols)]), 40 / step)
+    away = 3 * float(waters.river.half_width.mean()) + 40
+    return enlarge(smoothed, shape, step) - away + 9 * smooth_noise(shape, 260, rng)
 
 
 def _build(
-    reflectance: np.ndarray, height: np.ndarray, waters: Waters, rng: np.random.Generator
+    reflectance: np.ndarray,
+    height: np.ndarray,
+    road: np.ndarray,
+    waters: Waters,
+    rng: np.random.Generator,
 ) -> None:
-    """Set houses, barns and sheds beside the roads, aligned with the river's general course."""
-    near = np.abs(_rounded(np.abs(waters.across)) - _road_distance(waters) - 28) < 16
-    sites = np.argwhere(near & (waters.bank > 40))
+    """Set houses, barns and sheds on the far sides of the roads."""
+    sites = np.argwhere((np.abs(road - 38) < 14) & (waters.bank > 40))
     if len(sites) == 0:
         return
     n = int(45 * (max(height.shape) / 1024) ** 2)

@@ -49,8 +49,8 @@ def enlarge(grid: np.ndarray, shape: tuple[int, int], step: float) -> np.ndarray
     -------
     (height, width) float32
     """
-    down = _weights(shape[0], step) @ grid.astype("float32")
-    return np.ascontiguousarray((_weights(shape[1], step) @ down.T).T)
+    along = _weights(shape[1], step) @ grid.astype("float32").T
+    return _weights(shape[0], step) @ along.T
 
 
 def _n_nodes(n: int, step: float) -> int:

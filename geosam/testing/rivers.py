@@ -89,7 +89,8 @@ def lay_out_waters(shape: tuple[int, int], rng: np.random.Generator) -> Waters:
     creek = np.abs(stream_across) - np.interp(stream_along, _arc(stream), stream.half_width)
     asymmetry = np.sign(across) * np.interp(along, _arc(river), river.bend)
 
-    rough = 1.6 * smooth_noise(shape, 26, rng, octaves=3)
+    # Banks are as rough as the river is wide, up to what 1,000 pixels show.
+    rough = 1.6 * min(max(shape) / 1000, 1) * smooth_noise(shape, 26, rng, octaves=3)
     edge, bank, island, creek, across = (
         enlarge(field, shape, GRID_STEP) for field in (edge, bank, island, creek, across)
     )
@@ -100,11 +101,34 @@ def lay_out_waters(shape: tuple[int, int], rng: np.random.Generator) -> Waters:
         river=river,
         islands=islands,
         water=water,
-        bank=np.maximum(np.minimum(np.minimum(bank, creek - 2) + rough, pond + rough), -island - 3),
+        bank=np.maximum(np.minimum(np.minimum(bank, creek - 2) + rough, pond + rough), -island - 2),
         depth=_depth(water, enlarge(asymmetry, shape, GRID_STEP), river),
         downstream=np.clip(enlarge(along / _arc(river)[-1], shape, GRID_STEP), 0, 1),
         across=across,
     )
+
+
+def island_middles(waters: Waters) -> np.ndarray:
+    """Return (k, 2) row, col of the islands' middles."""
+    river = waters.river
+    nearest = [int(island.along / POINT_STEP) for island in waters.islands]
+    across = np.array([island.across for island in waters.islands])
+    return river.points[nearest] + across.reshape(-1, 1) * river.normal[nearest]
+
+
+def bridge_deck(waters: Waters, half_width_px: float = 4.0) -> np.ndarray:
+    """Return where a bridge crosses the main river at a right angle, (height, width) bool."""
+    river, shape = waters.river, waters.water.shape
+    free = _well_inside(river.points, shape, 0.15) & _away_from(waters.islands, river)
+    place = int(np.where(free, np.abs(river.bend), np.inf).argmin())
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    rows, cols = rows - river.points[place, 0], cols - river.points[place, 1]
+    along, across = (
+        direction[0] * rows + direction[1] * cols
+        for direction in (river.tangent[place], river.normal[place])
+    )
+    reach = 1.5 * river.half_width[place] + 20
+    return (np.abs(along) <= half_width_px) & (np.abs(across) <= reach)
 
 
 def _main_river(shape: tuple[int, int], rng: np.random.Generator) -> Line:
@@ -124,7 +148,8 @@ def _main_river(shape: tuple[int, int], rng: np.random.Generator) -> Line:
     angle += 0.15 * _wander(n, 0.12 * size, rng) + rng.uniform(-0.3, 0.3)
     points = POINT_STEP * np.cumsum(np.stack([np.sin(angle), np.cos(angle)], axis=1), axis=0)
     points += np.array(shape) / 2 - points[n // 2 - n // 8 : n // 2 + n // 8].mean(axis=0)
-    if rng.uniform() < 0.5:
+    # Along the longer side; of a square, along either.
+    if shape[0] - shape[1] > rng.uniform(-0.5, 0.5):
         points = points[:, ::-1] - np.array(shape)[::-1] / 2 + np.array(shape) / 2
     points = points[_span(points, shape)]
     bend = _bend(points)
@@ -210,17 +235,23 @@ def _tributary(
 
 def _mouth(river: Line, islands: tuple[Island, ...], shape: tuple[int, int]) -> int:
     """Return the sharpest bend well inside the scene and away from the islands."""
-    arc = _arc(river)
-    free = _well_inside(river.points, shape, 0.15)
-    for island in islands:
-        free &= np.abs(arc - island.along) > 2.2 * island.half_length
+    free = _well_inside(river.points, shape, 0.15) & _away_from(islands, river)
     return int(np.where(free, np.abs(river.bend), -1).argmax())
+
+
+def _away_from(islands: tuple[Island, ...], river: Line) -> np.ndarray:
+    """Return which points of a river are not beside an island."""
+    away = np.ones(len(river.points), dtype=bool)
+    for island in islands:
+        away &= np.abs(_arc(river) - island.along) > 2.2 * island.half_length
+    return away
 
 
 def _well_inside(points: np.ndarray, shape: tuple[int, int], share: float) -> np.ndarray:
     """Return which points are at least a share of the scene's size away from its edges."""
     size = np.array(shape)
-    return ((points > share * size) & (points < (1 - share) * size)).all(axis=1)
+    inside = (points > share * size) & (points < (1 - share) * size)
+    return inside[:, 0] & inside[:, 1]
 
 
 def _arc(line: Line) -> np.ndarray:
@@ -260,16 +291,26 @@ def _islands(islands: tuple[Island, ...], along: np.ndarray, across: np.ndarray)
 def _pond(bank: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Return the distance to the edge of a pond in the open land, negative in it."""
     radius = 0.028 * max(shape)
-    rows, cols = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
-    border = np.minimum(np.minimum(rows, shape[0] - rows), np.minimum(cols, shape[1] - cols))
-    room = np.minimum(np.minimum(bank, 6 * radius), border)[::8, ::8]
-    candidates = np.argwhere(room >= min(room.max(), 3 * radius))
-    row, col = 8 * candidates[rng.integers(len(candidates))]
-    turn = rng.uniform(0, np.pi)
+    row, col = _open_place(bank, radius, rng)
     bays = smooth_noise(shape, 1.2 * radius, rng, octaves=2)
-    x = (cols - col) * np.cos(turn) + (rows - row) * np.sin(turn)
-    y = (rows - row) * np.cos(turn) - (cols - col) * np.sin(turn)
-    return (np.hypot(x / 1.5, y) - radius * (1 + 0.2 * bays)).astype("float32")
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    rows, cols = (rows - row).astype("float32"), (cols - col).astype("float32")
+    turn = rng.uniform(0, np.pi)
+    x = (cols * np.cos(turn) + rows * np.sin(turn)) / 1.5
+    y = rows * np.cos(turn) - cols * np.sin(turn)
+    return np.hypot(x, y) - radius * (1 + 0.2 * bays)
+
+
+def _open_place(bank: np.ndarray, radius: float, rng: np.random.Generator) -> tuple[int, int]:
+    """Return a (row, col) that is far enough from water and from the scene's edges."""
+    step = 8
+    room = np.minimum(bank[::step, ::step], 6 * radius)
+    rows, cols = step * np.arange(room.shape[0])[:, None], step * np.arange(room.shape[1])
+    for inward in (rows, bank.shape[0] - rows, cols, bank.shape[1] - cols):
+        room = np.minimum(room, inward)
+    places = np.argwhere(room >= min(room.max(), 3 * radius))
+    row, col = step * places[rng.integers(len(places))]
+    return int(row), int(col)
 
 
 def _depth(water: np.ndarray, asymmetry: np.ndarray, river: Line) -> np.ndarray:

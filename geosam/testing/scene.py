@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from geosam.testing.land import cast_shadows, paint_land
+from geosam.testing.land import ASPHALT, cast_shadows, paint_land
 from geosam.testing.noise import smooth_noise
-from geosam.testing.rivers import Waters, lay_out_waters
+from geosam.testing.rivers import Waters, bridge_deck, island_middles, lay_out_waters
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,6 +31,9 @@ CLEAR = (0.024, 0.042, 0.040, 0.010)
 MUDDY = (0.125, 0.112, 0.070, 0.050)
 ABSORPTION = (2.2, 1.3, 1.2, 6.0)
 """How fast each band loses sight of the bed, per unit of depth."""
+GLINT = (1.0, 1.0, 0.98, 1.4)
+"""What foam and glint add in each band. With the stones that stand out of a riffle it is most in
+near infrared, which is why an index takes riffles for land."""
 HAZE = (0.006, 0.010, 0.018, 0.003)
 """Light that the air adds."""
 
@@ -60,6 +63,7 @@ def synthetic_scene(
     crs: str = "EPSG:32633",
     nir: bool = True,
     nodata_corner: float = 0.1,
+    bridge: bool = False,
     dtype: str = "uint16",
 ) -> SyntheticScene:
     """Draw a meandering river with all that makes it hard to find.
@@ -67,7 +71,7 @@ def synthetic_scene(
     Islands, gravel bars inside the bends, a tributary, a pond; water from clear to muddy, shallow
     over the bars, with riffles, sun glint and the shadows of trees on it; around it fields, woods,
     roads and houses, some with dark roofs; a slight blur and noise. No fixed range of RGB finds
-    the water. NDWI finds most of it, with shadows and roofs, and without riffles and the shallows.
+    the water. NDWI finds it at an IoU of about 0.85, with shadows and roofs, and without riffles.
 
     Parameters
     ----------
@@ -85,6 +89,8 @@ def synthetic_scene(
     nodata_corner
         Legs of the empty triangle in the upper right corner, as a share of the scene's smaller
         side; 0 for none.
+    bridge
+        Whether a road bridge, 8 pixels wide, cuts the main river in two. It is land in the truth.
     dtype
         ``"uint8"``, ``"uint16"`` or ``"float32"``.
 
@@ -100,16 +106,17 @@ def synthetic_scene(
     _check(shape, dtype)
     rng = np.random.default_rng(seed)
     waters = lay_out_waters(shape, rng)
-    reflectance = _expose(_landscape(waters, rng), rng)
+    deck = bridge_deck(waters) if bridge else np.zeros(shape, dtype=bool)
+    reflectance = _expose(_landscape(waters, deck, rng), rng)
     empty = _corner(shape, nodata_corner)
-    truth = np.where(empty, TRUTH_NODATA, waters.water < 0).astype("uint8")
+    truth = np.where(empty, TRUTH_NODATA, (waters.water < 0) & ~deck).astype("uint8")
     geobox = _geobox(shape, resolution_m, crs)
     n_bands = 4 if nir else 3
     return SyntheticScene(
         scene=_scene(_digitised(reflectance[:n_bands], empty, dtype), geobox),
         truth=_wrap(truth, geobox, TRUTH_NODATA).rename("truth"),
         centerline=_world(waters.river.points, geobox),
-        islands=_world(_island_middles(waters), geobox),
+        islands=_world(island_middles(waters), geobox),
     )
 
 
@@ -136,7 +143,7 @@ def write_scene(folder: str | Path, **options: Any) -> tuple[Path, Path]:
     return paths
 
 
-def _landscape(waters: Waters, rng: np.random.Generator) -> np.ndarray:
+def _landscape(waters: Waters, deck: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Paint land, bars and water, and let the shadows fall on all of them."""
     land = paint_land(waters, rng)
     reflectance = land.reflectance
@@ -144,6 +151,7 @@ def _landscape(waters: Waters, rng: np.random.Generator) -> np.ndarray:
     _paint_water(reflectance, waters, rng)
     cast_shadows(reflectance, np.where(waters.water < 0, 0, land.height))
     _add_glint(reflectance, waters, rng)
+    reflectance[:, deck] = np.array(ASPHALT, dtype="float32")[:, None]
     return reflectance
 
 
@@ -185,9 +193,10 @@ def _add_glint(reflectance: np.ndarray, waters: Waters, rng: np.random.Generator
     wind = np.clip(smooth_noise(shape, 130, rng) - 0.7, 0, 1)
     shallow = np.clip(1.0 - waters.depth, 0, 0.6)
     broken = smooth_noise(shape, 60, rng) + 0.4 * smooth_noise(shape, 10, rng)
-    riffle = np.clip(2 * (broken - 1.0), 0, 1) * shallow
-    surface = np.where(waters.water < -1, (0.03 * wind + 0.3 * riffle) * ripples, 0)
-    reflectance += surface.astype("float32")
+    riffle = np.clip(1.5 * (broken - 0.9), 0, 1) * shallow
+    surface = (waters.water < -1) * (0.03 * wind * ripples + riffle * (0.05 + 0.45 * ripples))
+    for band, strength in zip(reflectance, GLINT, strict=True):
+        band += strength * surface
 
 
 def _expose(reflectance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -212,16 +221,6 @@ def _corner(shape: tuple[int, int], share: float) -> np.ndarray:
     return rows + (shape[1] - 1 - cols) < share * min(shape)
 
 
-def _island_middles(waters: Waters) -> np.ndarray:
-    """Return (k, 2) row, col of the islands' middles."""
-    from geosam.testing.rivers import POINT_STEP
-
-    river = waters.river
-    nearest = [int(island.along / POINT_STEP) for island in waters.islands]
-    across = np.array([island.across for island in waters.islands])
-    return river.points[nearest] + across[:, None] * river.normal[nearest]
-
-
 def _geobox(shape: tuple[int, int], resolution_m: float, crs: str) -> GeoBox:
     from affine import Affine
     from odc.geo.geobox import GeoBox
@@ -232,8 +231,8 @@ def _geobox(shape: tuple[int, int], resolution_m: float, crs: str) -> GeoBox:
 
 def _world(rows_cols: np.ndarray, geobox: GeoBox) -> np.ndarray:
     """Turn (row, col) of pixel centres into x, y of the CRS."""
-    x, y = geobox.transform * (rows_cols[:, 1] + 0.5, rows_cols[:, 0] + 0.5)
-    return np.stack([x, y], axis=1)
+    to_world = np.array(geobox.transform).reshape(3, 3)[:2]
+    return (rows_cols[:, ::-1] + 0.5) @ to_world[:, :2].T + to_world[:, 2]
 
 
 def _scene(bands: np.ndarray, geobox: GeoBox) -> xr.DataArray:

@@ -129,11 +129,8 @@ def _index_name(roles: Collection[str], wanted: str) -> str:
 
 
 def _fit(views: Views, bands: tuple[str, ...], options: Options) -> Stretch:
-    return fit_stretch(views.preview, bands, **_stretch_settings(options.stretch))
+    return fit_stretch(views.preview, bands, parse_stretch(options.stretch))
 
-
-def _stretch_settings(text: str) -> dict:
-    return parse_stretch(text)
 
 
 def _check_bands(roles: Collection[str], needed: Collection[str], asked_by: str) -> None:

@@ -158,8 +158,8 @@ _FEYISA, _ROUSE = "Feyisa et al. (2014)", "Rouse et al. (1974)"
 INDICES: dict[str, SpectralIndex] = {
     index.name: index
     for index in (
-        SpectralIndex("mndwi", ("green", "swir1"), mndwi, 0.0, 0.2, True, _XU),
         SpectralIndex("ndwi", ("green", "nir"), ndwi, 0.0, 0.2, True, _MCFEETERS),
+        SpectralIndex("mndwi", ("green", "swir1"), mndwi, 0.0, 0.2, True, _XU),
         SpectralIndex("awei", _AWEI_ROLES, awei, 0.0, 0.1, True, _FEYISA),
         SpectralIndex("awei_nsh", _AWEI_ROLES[1:], awei_nsh, 0.0, 0.1, True, _FEYISA),
         SpectralIndex("ndvi", ("red", "nir"), ndvi, 0.0, 0.2, False, _ROUSE),
@@ -172,8 +172,9 @@ INDICES: dict[str, SpectralIndex] = {
 def choose_index(roles: Collection[str]) -> str | None:
     """Choose the index for the bands at hand, or None where they allow no index.
 
-    MNDWI where there is a 1.6 µm band: water is dark there even when it is turbid or shallow, while
-    in near infrared a muddy river and a dark roof look alike. Else NDWI. AWEI only when asked for,
+    NDWI where there is a near infrared: its band is as fine as the visible ones, where the 1.6 µm
+    band of Sentinel-2 is half as fine, and it can be looked at in the composite that the model sees.
+    Else MNDWI, which is the better one where water is very turbid. AWEI only when asked for,
     because its threshold holds for reflectances alone. NDVI only where nothing else is left: it
     finds what is not green, which is more than water.
 

@@ -1,0 +1,176 @@
+"""Rasters to cloud optimised GeoTIFFs, streamed block by block."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import rasterio
+import xarray as xr
+from dask.delayed import Delayed
+from rasterio.errors import RasterioError
+from rasterio.shutil import copy as copy_raster
+from rasterio.windows import Window as RasterioWindow
+
+from geosam.errors import OptionError, OutputError
+from geosam.workspace import check_writable, disk_is_full
+
+NODATA = 255
+"""Of masks and probabilities."""
+STEPS = 254
+"""A probability is stored as a whole number of these."""
+BLOCK_PX = 512
+"""Side of the stored blocks."""
+CACHE_MB = 64
+"""GDAL's block cache while writing; its default is a share of all memory."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How values are stored."""
+
+    dtype: str
+    """Of the file."""
+    nodata: float
+    """Value where there is none."""
+    resampling: str
+    """Of the overviews."""
+    scale: float | None = None
+    """GDAL scale of the stored values."""
+
+
+FORMATS = {
+    "mask": Format("uint8", NODATA, "NEAREST"),
+    "probability": Format("uint8", NODATA, "AVERAGE", 1 / STEPS),
+    None: Format("float32", float("nan"), "AVERAGE"),
+}
+
+
+def write_raster(
+    array: xr.DataArray,
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    overwrite: bool = False,
+    along: Sequence[Delayed] = (),
+) -> tuple[Any, ...]:
+    """Write a raster as a cloud optimised GeoTIFF, never holding more than a few blocks of it.
+
+    Parameters
+    ----------
+    array
+        (y, x) or (band, y, x) with a CRS, lazy or not.
+    path
+        The file. It appears when it is complete.
+    kind
+        ``mask``: 0 and 1 as uint8, 255 nodata. ``probability``: 0 to 1 as uint8, value / 254 with
+        the GDAL scale set, 255 nodata. None: float32, NaN nodata.
+    overwrite
+        Replace the file if it is there.
+    along
+        Other tasks to compute in the same pass, because they share work with the array.
+
+    Returns
+    -------
+    tuple
+        What the tasks of `along` gave.
+
+    Raises
+    ------
+    OutputError
+        If the file is there already, its folder is missing or not writable, or the disk is full.
+    OptionError
+        If the kind is unknown.
+    """
+    if kind not in FORMATS:
+        names = ", ".join(str(name) for name in FORMATS if name)
+        raise OptionError(f"Raster kind {kind!r} is unknown. Kinds: {names}, or none.")
+    path = Path(path)
+    check_writable(path, overwrite)
+    plain = path.with_name(f".{path.name}.plain.tif")
+    whole = path.with_name(f".{path.name}.cog.tif")
+    try:
+        results = _stream(_stored(array, kind), plain, FORMATS[kind], along)
+        _optimise(plain, whole, FORMATS[kind])
+        os.replace(whole, path)
+    except (RasterioError, OSError) as error:
+        what = "The disk is full" if disk_is_full(error) else f"It failed ({error})"
+        raise OutputError(f"{what} while writing {path}. Free some space, or write elsewhere.") from error
+    finally:
+        for left in (plain, whole):
+            left.unlink(missing_ok=True)
+    return results
+
+
+def _stored(array: xr.DataArray, kind: str | None) -> xr.DataArray:
+    """Return the values as they are stored, (band, y, x) and lazy."""
+    data = da.asarray(array.data)
+    data = data[None] if data.ndim == 2 else data
+    encode = {"mask": _encode_mask, "probability": _encode_probability, None: _encode_plain}[kind]
+    stored = data.rechunk({0: -1}).map_blocks(encode, dtype=FORMATS[kind].dtype)
+    y, x = array.dims[-2:]
+    coords = {name: c for name, c in array.coords.items() if set(c.dims) <= {y, x}}
+    return xr.DataArray(stored, dims=("layer", y, x), coords=coords)
+
+
+def _encode_mask(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        return np.where(np.isnan(values), NODATA, values > 0).astype(np.uint8)
+    return values.astype(np.uint8)
+
+
+def _encode_probability(values: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isnan(values), NODATA, np.round(values * STEPS)).astype(np.uint8)
+
+
+def _encode_plain(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32)
+
+
+class _Sink:
+    """Writes Dask's blocks into an open file, one at a time."""
+
+    def __init__(self, target: rasterio.io.DatasetWriter) -> None:
+        self._target, self._lock = target, threading.Lock()
+
+    def __setitem__(self, key: tuple[slice, ...], block: np.ndarray) -> None:
+        bands, rows, cols = key
+        window = RasterioWindow.from_slices(rows, cols)
+        indexes = list(range(bands.start + 1, bands.stop + 1))
+        with self._lock:
+            self._target.write(block, indexes=indexes, window=window)
+
+
+def _stream(
+    stored: xr.DataArray, path: Path, form: Format, along: Sequence[Delayed]
+) -> tuple[Any, ...]:
+    geobox = stored.odc.geobox
+    profile = {
+        "driver": "GTiff", "dtype": form.dtype, "count": stored.shape[0], "nodata": form.nodata,
+        "height": geobox.shape[0], "width": geobox.shape[1], "crs": str(geobox.crs),
+        "transform": geobox.affine, "tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX,
+        "compress": "deflate", "zlevel": 1, "bigtiff": "if_safer", "sparse_ok": True,
+    }  # fmt: skip
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(path, "w", **profile) as target:
+        if form.scale is not None:
+            target.scales = [form.scale] * stored.shape[0]
+        target.update_tags(TIFFTAG_SOFTWARE="geosam")
+        store = da.store(stored.data, _Sink(target), lock=False, compute=False, return_stored=False)
+        _, results = dask.compute(store, tuple(along))
+    return results
+
+
+def _optimise(plain: Path, path: Path, form: Format) -> None:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+        copy_raster(
+            plain, path, driver="COG", compress="DEFLATE", blocksize=BLOCK_PX, bigtiff="IF_SAFER",
+            overview_resampling=form.resampling, num_threads=2,
+        )  # fmt: skip

@@ -82,10 +82,14 @@ def segment(scene: xr.DataArray, *, model: str | Model = "river-tiny", **options
 
 
 def prepare(
-    views: Views, options: Options, model: Model | None = None, materialise: Materialise | None = None
+    views: Views,
+    options: Options,
+    model: Model | None = None,
+    materialise: Materialise | None = None,
+    decision: Decision | None = None,
 ) -> Prepared:
     """Choose, load the model, lay out the tiles, and find out where prompts come from."""
-    decision = decide(views, options)
+    decision = decision or decide(views, options)
     model = model or load(options)
     overlap = model.size // 4 if options.overlap is None else options.overlap
     grid = TileGrid(views.working.odc.geobox, model.size, overlap)

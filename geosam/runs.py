@@ -21,6 +21,7 @@ import xarray as xr
 from geosam import __version__
 from geosam.aoi import blank_outside, part_around, read_aoi
 from geosam.clock import Clock
+from geosam.decision import Decision, decide
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
@@ -33,9 +34,9 @@ from geosam.pipeline import (
     water_mask,
     water_probability,
 )
+from geosam.progress import follow
 from geosam.prompts.automatic import NODATA, coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
-from geosam.progress import follow
 from geosam.raster import Source, fingerprint, inspect_scene
 from geosam.results import open_mask
 from geosam.segmentation import TileRow, group_prompts, group_side
@@ -94,18 +95,20 @@ class Report:
 class Job:
     """What every step of a run shares."""
 
-    paths: tuple[str, ...]
-    """The scene's files as they were given."""
     source: Source
     """The scene."""
     views: Views
     """The scene as the steps need it."""
+    decision: Decision
+    """What was chosen for the whole scene."""
     aoi: gpd.GeoSeries | None
     """Area of interest in the scene's CRS."""
     options: Options
     """What was asked for."""
     folder: Path
     """Unfinished work."""
+    started: datetime
+    """When it began."""
     clock: Clock
     """Times the steps."""
     show: bool
@@ -149,28 +152,54 @@ def run(
     >>> geosam.run("ortho.tif", "rivers.gpkg").outlines  # doctest: +SKIP
     3
     """
-    chosen = Options.of({**options, **({"model": model} if isinstance(model, str) else {})})
-    started, clock = datetime.now(UTC), Clock()
-    paths = as_paths(scene)
+    named = model if isinstance(model, str) else model.name
+    chosen = Options.of({**options, "model": named})
     targets = targets_of(output, chosen)
-    check_targets(targets, paths, chosen.overwrite)
+    with open_job(scene, Path(output), targets, chosen, progress) as job:
+        with job.clock.time("load model"):
+            loaded = load(chosen) if isinstance(model, str) else model
+        with shared_threads(chosen, loaded):
+            return _run(job, loaded, targets)
+
+
+def _run(job: Job, model: Model, targets: Targets) -> Report:
+    prepared = prepare_job(job, model)
+    prompts = draw_prompts(job, prepared)
+    rows = _segment(job, prepared)
+    layers = _vectorise(job, prepared, rows)
+    layers |= to_frames(prompts, prepared.grid.geobox)
+    layers["runs"] = run_table(job, prepared)
+    _write(job, targets, layers, prepared)
+    share = _water_share(job.folder / "mask.tif")
+    files = publish(job.folder, targets)
+    return _report(files, layers, rows, prepared, share, job)
+
+
+@contextmanager
+def open_job(
+    scene: str | Path | Sequence[str | Path],
+    output: Path,
+    targets: Targets,
+    options: Options,
+    progress: bool,
+) -> Iterator[Job]:
+    """Check the final names, look at the scene, and make the folder of unfinished work.
+
+    Raises
+    ------
+    GeosamError
+        If the request or the scene is wrong; nothing is written then.
+    """
+    started, clock = datetime.now(UTC), Clock()
     with clock.time("open"):
-        source = inspect_source(paths, chosen)
-        views, aoi = view_scene(source, chosen)
-    with clock.time("load model"):
-        loaded = load(chosen) if isinstance(model, str) else model
-    with partial_folder(Path(output), chosen.overwrite) as folder, _threads(chosen, loaded):
-        job = Job(paths, source, views, aoi, chosen, folder, clock, progress)
-        prepared = _prepare(job, loaded)
-        prompts = _draw_prompts(job, prepared)
-        rows = _segment(job, prepared)
-        layers = _vectorise(job, prepared, rows)
-        layers |= to_frames(prompts, prepared.grid.geobox)
-        layers["runs"] = _run_table(job, prepared, started)
-        _write(job, targets, layers, prepared)
-        share = _water_share(folder / "mask.tif")
-        files = publish(folder, targets)
-    return _report(files, layers, rows, prepared, share, clock)
+        source = inspect_source(as_paths(scene), options)
+        others = [str(given) for given in (options.prompts, options.aoi) if given is not None]
+        check_targets(targets, [*source.paths, *others], options.overwrite)
+        views, aoi = view_scene(source, options)
+        # Chosen before the model is loaded, or even fetched: what is wrong here is said at once.
+        decision = decide(views, options)
+    with partial_folder(output, options.overwrite) as folder:
+        yield Job(source, views, decision, aoi, options, folder, started, clock, progress)
 
 
 def as_paths(scene: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
@@ -211,7 +240,7 @@ def view_scene(source: Source, options: Options) -> tuple[Views, gpd.GeoSeries |
 
 
 @contextmanager
-def _threads(options: Options, model: Model) -> Iterator[None]:
+def shared_threads(options: Options, model: Model) -> Iterator[None]:
     """Share the cores between Dask and torch for the time of a run, so that they do not fight."""
     import torch
 
@@ -226,7 +255,9 @@ def _threads(options: Options, model: Model) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _prepare(job: Job, model: Model) -> Prepared:
+def prepare_job(job: Job, model: Model) -> Prepared:
+    """Choose and lay out; a coarse mask is computed once, into the folder of unfinished work."""
+
     def materialise(coarse: xr.DataArray) -> xr.DataArray:
         path = job.folder / "coarse.tif"
         blocks = int(np.prod(coarse.data.numblocks))
@@ -234,10 +265,10 @@ def _prepare(job: Job, model: Model) -> Prepared:
             write_raster(coarse, path, kind="mask")
         return open_mask(path, chunks=CHUNK_PX)
 
-    return prepare(job.views, job.options, model, materialise)
+    return prepare(job.views, job.options, model, materialise, job.decision)
 
 
-def _draw_prompts(job: Job, prepared: Prepared) -> ScenePrompts:
+def draw_prompts(job: Job, prepared: Prepared) -> ScenePrompts:
     """Return all prompts of the scene, as they will be used."""
     if prepared.prompts.given is not None:
         return prepared.prompts.given
@@ -317,12 +348,13 @@ def _tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
     )
 
 
-def _run_table(job: Job, prepared: Prepared, started: datetime) -> pd.DataFrame:
+def run_table(job: Job, prepared: Prepared, command: str = "segment") -> pd.DataFrame:
+    """Return the row of the layer ``runs``."""
     decision = prepared.decision
     row = {
         "geosam_version": __version__,
-        "command": "segment",
-        "scene": ", ".join(job.paths),
+        "command": command,
+        "scene": ", ".join(job.source.paths),
         "scene_fingerprint": fingerprint(job.source),
         "bands": ", ".join(job.views.roles),
         "stretch": json.dumps(decision.stretch.to_dict()),
@@ -330,7 +362,7 @@ def _run_table(job: Job, prepared: Prepared, started: datetime) -> pd.DataFrame:
         "model_sha256": prepared.model.signature,
         "prompts": decision.source,
         "parameters": json.dumps({**job.options.to_dict(), "notes": decision.notes}, default=str),
-        "started": started.isoformat(timespec="seconds"),
+        "started": job.started.isoformat(timespec="seconds"),
         "seconds": job.clock.seconds()["total"],
     }
     return pd.DataFrame([row])
@@ -368,17 +400,17 @@ def _report(
     rows: list[TileRow],
     prepared: Prepared,
     share: float,
-    clock: Clock,
+    job: Job,
 ) -> Report:
     return Report(
         output=files[0],
         files=files,
-        notes=prepared.decision.notes,
+        notes=(job.source.sentence, *prepared.decision.notes),
         outlines=len(layers["outlines"]),
         islands=len(layers["islands"]),
         water_m2=float(layers["outlines"].area_m2.sum()),
         water_share=share,
         resolution_m=pixel_m(prepared.grid.geobox),
         tiles=dict(Counter(row.status for row in rows)),
-        seconds=clock.seconds(),
+        seconds=job.clock.seconds(),
     )

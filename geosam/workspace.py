@@ -12,7 +12,15 @@ from pathlib import Path
 
 from geosam.errors import OutputError
 
-RASTER_SUFFIXES = (".tif", ".tiff")
+SUFFIXES = {
+    "outlines": (".gpkg",),
+    "mask": (".tif", ".tiff"),
+    "probability": (".tif", ".tiff"),
+    "quicklook": (".png",),
+    "coarse": (".tif", ".tiff"),
+    "prompts": (".gpkg",),
+}
+"""The endings that each output may have. The first is that of its unfinished file."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,10 @@ class Targets:
     """COG of the probability."""
     quicklook: Path | None = None
     """PNG of the outlines over the scene."""
+    coarse: Path | None = None
+    """COG of the coarse mask."""
+    prompts: Path | None = None
+    """GeoPackage of the prompts alone."""
 
     def named(self) -> dict[str, Path]:
         """Return those that are wanted."""
@@ -42,11 +54,10 @@ def check_targets(targets: Targets, inputs: Sequence[str], overwrite: bool) -> N
         If a name has a wrong ending, its folder is missing or not writable, it is an input, it is
         there already and `overwrite` is False, or two are the same.
     """
-    suffixes = {"outlines": (".gpkg",), "mask": RASTER_SUFFIXES, "probability": RASTER_SUFFIXES, "quicklook": (".png",)}
     taken = {Path(path).resolve() for path in inputs}
     for name, path in targets.named().items():
-        if path.suffix.lower() not in suffixes[name]:
-            raise OutputError(f"Output {path}: {name} must end in {' or '.join(suffixes[name])}.")
+        if path.suffix.lower() not in SUFFIXES[name]:
+            raise OutputError(f"Output {path}: {name} must end in {' or '.join(SUFFIXES[name])}.")
         if path.resolve() in taken:
             raise OutputError(f"Output {path} is an input or another output too. Choose another name.")
         taken.add(path.resolve())
@@ -117,5 +128,20 @@ def disk_is_full(error: BaseException | None) -> bool:
 def publish(folder: Path, targets: Targets) -> tuple[str, ...]:
     """Move finished files from the folder of unfinished work to their final names."""
     for name, path in targets.named().items():
-        os.replace(folder / f"{name}{path.suffix.lower()}", path)
+        _move(folder / f"{name}{SUFFIXES[name][0]}", path)
     return tuple(str(path) for path in targets.named().values())
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file, in one step where both are on one disk; else the copy has another name first."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = target.with_name(f".{target.name}.unfinished")
+        try:
+            shutil.copyfile(source, copy)
+            os.replace(copy, target)
+        finally:
+            copy.unlink(missing_ok=True)

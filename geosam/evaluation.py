@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
 from geosam.errors import InputError, OptionError
-from geosam.ground import resolution_m
+from geosam.ground import crs_of, resolution_m
 from geosam.strips import open_strips
 
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".sqlite"}
@@ -352,10 +352,10 @@ def _warp(values: np.ndarray, grid: GeoBox, target: GeoBox) -> np.ndarray:
         values,
         out,
         src_transform=grid.affine,
-        src_crs=grid.crs.proj,
+        src_crs=crs_of(grid),
         src_nodata=_IGNORED,
         dst_transform=target.affine,
-        dst_crs=target.crs.proj,
+        dst_crs=crs_of(target),
         dst_nodata=_IGNORED,
         resampling=rasterio.warp.Resampling.nearest,
     )
@@ -369,7 +369,7 @@ def _same(a: Affine, b: Affine) -> bool:
 
 
 def _burn(polygons: gpd.GeoDataFrame, geobox: GeoBox, name: str) -> np.ndarray:
-    shapes = polygons.to_crs(geobox.crs.proj).geometry
+    shapes = polygons.to_crs(crs_of(geobox)).geometry
     shapes = shapes[~(shapes.is_empty | shapes.isna())]
     if len(shapes) and not shapes.intersects(geobox.extent.geom).any():
         raise InputError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Geod, Transformer
 
@@ -174,7 +175,7 @@ def metres_to_crs(
         raise InputError(
             f"A distance of {distance_m} m in units of {grid} depends on the place: give at=(x, y)."
         )
-    at = grid.affine * _centre_xy(grid) if at is None else at
+    at = _apply(grid.affine, grid.shape[1] / 2, grid.shape[0] / 2) if at is None else at
     crs = _as_crs(grid.crs if isinstance(grid, GeoBox) else grid)
     step = 1e-5 if crs.is_geographic else 1.0
     x = at[0] + step * np.array([-0.5, 0.5, 0.0, 0.0])
@@ -182,6 +183,20 @@ def metres_to_crs(
     lon, lat = _to_lonlat(x, y, crs)
     _, _, metres = _geod(crs).inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
     return float(distance_m * step / metres[1]), float(distance_m * step / metres[0])
+
+
+def crs_of(geobox: GeoBox) -> CRS:
+    """Return the CRS of a grid for pyproj and geopandas, or raise InputError without one."""
+    return _as_crs(geobox.crs)
+
+
+def moved(geometries: Any, affine: Affine) -> Any:
+    """Return geometries with their coordinates put through an affine transform."""
+    return shapely.transform(geometries, lambda xy: np.stack(_apply(affine, *xy.T), axis=1))
+
+
+def _apply(affine: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def _pixel_steps(
@@ -197,18 +212,14 @@ def _pixel_steps(
 def _ground_step(
     geobox: GeoBox, crs: CRS, rows: np.ndarray, cols: np.ndarray, half: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    lon0, lat0 = _to_lonlat(*(geobox.affine * (cols - half[1], rows - half[0])), crs)
-    lon1, lat1 = _to_lonlat(*(geobox.affine * (cols + half[1], rows + half[0])), crs)
+    lon0, lat0 = _to_lonlat(*_apply(geobox.affine, cols - half[1], rows - half[0]), crs)
+    lon1, lat1 = _to_lonlat(*_apply(geobox.affine, cols + half[1], rows + half[0]), crs)
     azimuth, _, metres = _geod(crs).inv(lon0, lat0, lon1, lat1)
     return metres, azimuth
 
 
 def _centre(geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     return np.array([geobox.shape[0] / 2]), np.array([geobox.shape[1] / 2])
-
-
-def _centre_xy(geobox: GeoBox) -> tuple[float, float]:
-    return geobox.shape[1] / 2, geobox.shape[0] / 2
 
 
 def _array(geometries: Any) -> np.ndarray:

@@ -134,16 +134,12 @@ class _Survey:
             self._cut.append(labels[0])
             self._corners.append(find_corners(_below(wet, False), _below(labels, 0), self._row - 1))
         region, count = self._water.merged()
-        n_pixels = self._sum("n_pixels", region, count)
         corners = Corners.concatenate(self._corners)
         return Regions(
             corners=_relabel(corners, region),
-            n_pixels=n_pixels.astype(np.int64),
-            probability=_ratio(self._sum("probability", region, count), n_pixels),
-            predicted_iou=_ratio(
-                self._sum("predicted_iou", region, count),
-                self._sum("predicted_iou_known", region, count),
-            ),
+            n_pixels=self._sum("n_pixels", region, count).astype(np.int64),
+            probability=self._mean("probability", region, count),
+            predicted_iou=self._mean("predicted_iou", region, count),
             stability=self._stability(region, count),
             truncated=_mark(np.concatenate(self._cut), region, count),
         )
@@ -196,6 +192,10 @@ class _Survey:
     def _sum(self, name: str, region: np.ndarray, count: int) -> np.ndarray:
         parts = np.concatenate([np.zeros(0), *self._counts.get(name, [])])
         return np.bincount(region[1:], parts, minlength=count)
+
+    def _mean(self, name: str, region: np.ndarray, count: int) -> np.ndarray:
+        known = self._sum(f"{name}_known", region, count)
+        return _ratio(self._sum(name, region, count), known)
 
     def _stability(self, region: np.ndarray, count: int) -> np.ndarray:
         if self._low.count == 0:

@@ -23,14 +23,14 @@ BRIDGE_PX = 0.02
 CUT_PX = 0.5
 """How far from a corner a smooth ring leaves the pixel edges: halfway along the shortest."""
 AREA_LIMIT = 0.002
-"""Largest relative change of the area of a polygon by thinning; 0.5 % is promised."""
+"""Largest relative change of the area of a polygon or island by thinning; 0.5 % is promised."""
 AREA_LIMIT_SMALL = 0.0009
-"""The same where a polygon is small, because the many of a scene add up."""
+"""The same where it is small, because the many of a scene add up."""
 TINY_SHARE = 0.06
-"""Polygons below this share of a small one are left alone: they have few points, and noise has
+"""Rings below this share of a small one are left alone: they have few points, and noise has
 many of them."""
 _HALVINGS = 4
-"""How often the tolerance of a polygon is halved before it is left unthinned."""
+"""How often the tolerance of a ring is halved before it is left unthinned."""
 
 
 def pixel_polygons(rings: Rings) -> np.ndarray:
@@ -63,67 +63,70 @@ def shell_polygons(rings: Rings) -> np.ndarray:
     return shapely.polygons(shapely.linearrings(points[:, ::-1], indices=ring_of_point))
 
 
-def thin(
-    polygons: np.ndarray, area: np.ndarray, tolerance: float, small: float = 0.0
-) -> np.ndarray:
+def thin(polygons: np.ndarray, tolerance: float, small: float = 0.0) -> np.ndarray:
     """Thin the lines of polygons that do not overlap.
 
     Parameters
     ----------
     polygons : numpy.ndarray of shapely.Polygon, shape (n,)
         Valid and disjoint, in a plane where both axes have the same unit.
-    area : numpy.ndarray, shape (n,)
-        The area each of them should have, in that unit squared.
     tolerance : float
         Side of the largest triangle taken away, in that unit: points are removed while the
         triangle they make with their neighbours is smaller than its square.
     small : float
-        Area, in that unit squared, below which a polygon may lose less of it, or is left alone.
+        Area, in that unit squared, below which a ring may lose less of it, or is left alone.
 
     Returns
     -------
     numpy.ndarray of shapely.Polygon, shape (n,)
-        Valid and disjoint, with the same number of holes. A polygon whose area would change by
-        more than 0.2 % (0.09 % where it is small) is thinned with half the tolerance, and so on.
+        Valid and disjoint, with the same holes. The area of a polygon, and of each of its rings,
+        changes by at most 0.2 % (0.09 % where the ring is small): a ring that would exceed that is
+        thinned with half the tolerance, and so on.
     """
-    result = polygons.copy()
+    lines, owner = shapely.get_rings(polygons, return_index=True)
+    original = shapely.polygons(lines)
+    result, area = original.copy(), shapely.area(original)
+    limit = _area_limits(area, owner, small)
     pending = area >= TINY_SHARE * small
-    limit = area * np.where(area < small, AREA_LIMIT_SMALL, AREA_LIMIT)
     for halving in range(_HALVINGS):
         step = tolerance / 2**halving
-        # Where one triangle is more than 1 % of a polygon, trying would be in vain.
+        # Where one triangle is more than 1 % of a ring, trying would be in vain.
         chosen = np.flatnonzero(pending & (area >= 100 * step**2))
-        thinned = shapely.coverage_simplify(polygons[chosen], step)
-        good = _acceptable(thinned, polygons[chosen], area[chosen], limit[chosen])
+        # Rings lie inside each other, but no two edges meet, which is all this relies on.
+        thinned = shapely.coverage_simplify(original[chosen], step)
+        change = np.abs(shapely.area(thinned) - area[chosen])
+        good = shapely.is_valid(thinned) & (change <= limit[chosen])
         result[chosen[good]] = thinned[good]
         pending[chosen[good]] = False
-    return _without_overlaps(result, polygons)
+    rings = _uncrossed(shapely.get_exterior_ring(result), shapely.get_exterior_ring(original))
+    return shapely.polygons(rings, indices=owner)
 
 
-def _acceptable(
-    thinned: np.ndarray, original: np.ndarray, area: np.ndarray, limit: np.ndarray
-) -> np.ndarray:
-    same_holes = shapely.get_num_interior_rings(thinned) == shapely.get_num_interior_rings(original)
-    return same_holes & shapely.is_valid(thinned) & (np.abs(shapely.area(thinned) - area) <= limit)
+def _area_limits(area: np.ndarray, owner: np.ndarray, small: float) -> np.ndarray:
+    """Return how much area each ring may lose, so that its polygon keeps within its own limit."""
+    shell = np.diff(owner, prepend=-1) > 0
+    water = np.bincount(owner, np.where(shell, area, -area))
+    share = water / np.bincount(owner, area)
+    return area * share[owner] * np.where(area < small, AREA_LIMIT_SMALL, AREA_LIMIT)
 
 
-def _without_overlaps(result: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Give back the lines they had to polygons that meet, until none does."""
+def _uncrossed(rings: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Give back the line it had to each ring that meets another, until none does."""
     while True:
-        meeting = _meeting(result)
-        changed = meeting[[result[i] is not original[i] for i in meeting]]
+        meeting = _meeting(rings)
+        changed = meeting[~shapely.equals_identical(rings[meeting], original[meeting])]
         if len(changed) == 0:
-            return result
-        result[changed] = original[changed]
+            return rings
+        rings[changed] = original[changed]
 
 
-def _meeting(polygons: np.ndarray) -> np.ndarray:
-    """Return the indices of polygons that touch or overlap another one."""
-    first, second = shapely.STRtree(polygons).query(polygons)
-    # Pairs by hand, because a large polygon takes long to find that it meets itself.
+def _meeting(rings: np.ndarray) -> np.ndarray:
+    """Return the indices of rings that touch or cross another one."""
+    first, second = shapely.STRtree(rings).query(rings)
+    # Pairs by hand, because a long ring takes long to find that it meets itself.
     first, second = first[first < second], second[first < second]
-    shapely.prepare(polygons[first])
-    meet = shapely.intersects(polygons[first], polygons[second])
+    shapely.prepare(rings[first])
+    meet = shapely.intersects(rings[first], rings[second])
     return np.unique([first[meet], second[meet]])
 
 

@@ -22,6 +22,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geosam.errors import InputError
+from geosam.ground import crs_of
 
 STRIP_PX = 4_000_000
 """Pixels of a strip: about 100 MB with its labels and probabilities."""
@@ -251,7 +252,7 @@ class _Scores:
 
 def _burn(tiles: gpd.GeoDataFrame, geobox: GeoBox) -> np.ndarray:
     """Rasterise tiles; where they overlap the last one counts."""
-    tiles = tiles.to_crs(geobox.crs.proj)
+    tiles = tiles.to_crs(crs_of(geobox))
     tiles = tiles[tiles.intersects(geobox.extent.geom)]
     shapes = list(zip(tiles.geometry, tiles.predicted_iou.astype(float), strict=True))
     out = np.full(tuple(geobox.shape), np.nan, np.float32)

@@ -12,12 +12,13 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from geosam.errors import OptionError
-from geosam.ground import area_m2, perimeter_m, pixel_area_m2, resolution_m
+from geosam.ground import area_m2, crs_of, moved, perimeter_m, pixel_area_m2, resolution_m
 from geosam.layers import LAYERS
 from geosam.regions import Regions, read_regions
 from geosam.rings import Corners, Rings, link_rings
@@ -64,8 +65,8 @@ def outlines(
     min_island : float, optional
         Smallest hole in m² on the ground; smaller ones are filled. Default 12 pixels.
     simplify : float, optional
-        Tolerance in metres; 0 leaves the pixel edges. Default 0.75 pixels. The area of an outline
-        changes by at most 0.2 %, and outlines never come to cross.
+        Tolerance in metres; 0 leaves the pixel edges. Default 0.75 pixels. The area of an
+        outline or an island changes by at most 0.2 %, and lines never come to cross.
     join_gap : float
         Outlines this many metres apart or nearer are one river: they share a `river_id`.
     predicted_iou : path, DataArray of the same grid, or GeoDataFrame, optional
@@ -187,32 +188,26 @@ def _inner_points(first: Corners) -> np.ndarray:
 def _draw(rings: Rings, geobox: GeoBox, simplify: float | None) -> np.ndarray:
     """Return polygons in the CRS of the grid, by region number."""
     exact = pixel_polygons(rings)
-    scale = np.array(resolution_m(geobox))[::-1]
-    tolerance = SIMPLIFY_PX * float(scale.mean()) if simplify is None else simplify
+    y, x = resolution_m(geobox)
+    tolerance = SIMPLIFY_PX * (x + y) / 2 if simplify is None else simplify
     if tolerance == 0 or len(exact) == 0:
         return _to_crs(exact, geobox)
     # Thinned in metres, so that degrees, longer in y than in x, lose nothing of their shape.
-    smooth = shapely.transform(smooth_polygons(rings), lambda xy: xy * scale)
-    pixel = scale.prod()
-    thinned = thin(smooth, shapely.area(exact) * pixel, tolerance, SMALL_PX * pixel)
-    drawn = _to_crs(shapely.transform(thinned, lambda xy: xy / scale), geobox)
+    smooth = moved(smooth_polygons(rings), Affine.scale(x, y))
+    thinned = thin(smooth, tolerance, small=SMALL_PX * x * y)
+    drawn = _to_crs(moved(thinned, Affine.scale(1 / x, 1 / y)), geobox)
     # The digits of large coordinates can make a line touch itself; pixel edges never do.
     return np.where(shapely.is_valid(drawn), drawn, _to_crs(exact, geobox))
 
 
 def _to_crs(polygons: np.ndarray, geobox: GeoBox) -> np.ndarray:
-    affine = geobox.affine
-
-    def to_world(xy: np.ndarray) -> np.ndarray:
-        return np.stack(affine * (xy[:, 0], xy[:, 1]), axis=1)
-
-    return shapely.orient_polygons(shapely.transform(polygons, to_world))
+    return shapely.orient_polygons(moved(polygons, geobox.affine))
 
 
 def _table(
     polygons: np.ndarray, numbers: np.ndarray, regions: Regions, geobox: GeoBox
 ) -> gpd.GeoDataFrame:
-    crs = geobox.crs.proj
+    crs = crs_of(geobox)
     frame = gpd.GeoDataFrame(
         {
             "kind": np.full(len(polygons), "unknown", dtype=object),
@@ -256,12 +251,8 @@ def _river_ids(frame: gpd.GeoDataFrame, join_gap: float, geobox: GeoBox) -> np.n
     ids = frame.outline_id.to_numpy()
     if join_gap == 0 or len(frame) == 0:
         return ids
-    inverse, scale = ~geobox.affine, np.array(resolution_m(geobox))[::-1]
-
-    def to_metres(xy: np.ndarray) -> np.ndarray:
-        return np.stack(inverse * (xy[:, 0], xy[:, 1]), axis=1) * scale
-
-    polygons = shapely.transform(frame.geometry.to_numpy(), to_metres)
+    y, x = resolution_m(geobox)
+    polygons = moved(frame.geometry.to_numpy(), Affine.scale(x, y) @ ~geobox.affine)
     pairs = shapely.STRtree(polygons).query(polygons, predicate="dwithin", distance=join_gap)
     graph = sparse.coo_array((np.ones(pairs.shape[1], np.int8), pairs), shape=(len(ids),) * 2)
     _, group = connected_components(graph, directed=False)

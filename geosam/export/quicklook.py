@@ -14,7 +14,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geosam.errors import InputError, OutputError
-from geosam.ground import resolution_m
+from geosam.ground import crs_of, moved, resolution_m
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,7 +174,7 @@ def _draw_prompts(axes: Axes, prompts: gpd.GeoDataFrame, geobox: GeoBox) -> None
     x, y = shapely.get_coordinates(_in_pixels(points, geobox)).reshape(-1, 2).T
     wanted = points["label"].to_numpy() == 1
     for chosen, colour, marker in ((wanted, _OBJECT, "o"), (~wanted, _BACKGROUND, "x")):
-        edge = {"edgecolors": "black"} if marker == "o" else {}
+        edge: dict[str, Any] = {"edgecolors": "black"} if marker == "o" else {}
         axes.scatter(x[chosen], y[chosen], s=32, c=colour, marker=marker, linewidths=1.2, **edge)
     _full_view(axes, geobox)
 
@@ -226,11 +226,7 @@ def _full_view(axes: Axes, geobox: GeoBox) -> None:
 
 
 def _in_pixels(frame: gpd.GeoDataFrame, geobox: GeoBox) -> np.ndarray:
-    inverse = ~geobox.affine
-    geometries = frame.to_crs(geobox.crs.proj).geometry.to_numpy()
-    return shapely.transform(
-        geometries, lambda xy: np.stack(inverse * (xy[:, 0], xy[:, 1]), axis=1)
-    )
+    return moved(frame.to_crs(crs_of(geobox)).geometry.to_numpy(), ~geobox.affine)
 
 
 def _round_length(metres: float) -> float:

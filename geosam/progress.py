@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TextIO
 
 from dask.callbacks import Callback
@@ -27,8 +28,25 @@ class _Counter(Callback):
             self._bar.update()
 
 
+class _Lines:
+    """Stands for a bar where the output is no terminal: a plain line every so often."""
+
+    def __init__(self, label: str, total: int, out: TextIO) -> None:
+        self._label, self._total, self._out = label, total, out
+        self._done, self._told = 0, monotonic()
+
+    def update(self) -> None:
+        self._done += 1
+        if monotonic() - self._told >= PLAIN_EVERY_S:
+            self._told = monotonic()
+            self._out.write(f"{self._label}: {self._done} of {self._total}\n")
+            self._out.flush()
+
+
 @contextmanager
-def follow(label: str, function: str, total: int, show: bool, out: TextIO | None = None) -> Iterator[None]:
+def follow(
+    label: str, function: str, total: int, show: bool, out: TextIO | None = None
+) -> Iterator[None]:
     """Show how many tasks of a function are done while the body computes with Dask.
 
     Parameters
@@ -45,18 +63,15 @@ def follow(label: str, function: str, total: int, show: bool, out: TextIO | None
         Standard error without it.
     """
     out = out or sys.stderr
-    terminal = out.isatty()
+    if not show:
+        yield
+        return
+    if not out.isatty():
+        with _Counter(_Lines(label, total, out), function):
+            yield
+        return
     with (
-        tqdm(
-            total=total,
-            desc=label,
-            file=out,
-            disable=not show,
-            mininterval=0.2 if terminal else PLAIN_EVERY_S,
-            ncols=80,
-            leave=terminal,
-            ascii=not terminal,
-        ) as bar,
+        tqdm(total=total, desc=label, file=out, mininterval=0.2, ncols=80) as bar,
         _Counter(bar, function),
     ):
         yield

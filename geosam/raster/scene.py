@@ -106,18 +106,31 @@ def inspect_scene(
     if as_files and len(as_files) < len(given):
         raise BandError("--bands mixes files and indices. Give one file for each band, or one index for each.")
     listed = tuple(os.fspath(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths))
+    _check_named(listed, as_files)
     build = _band_files(as_files, crs) if as_files else _mosaic_files(listed, given, crs, mosaic)
     parts = tuple(_with_values(part, build.names, scale, offset, nodata) for part in build.parts)
-    if len(build.names.names) < 2:
+    shown = tuple(as_files.values()) or listed
+    if len(build.names.names) < 2 and not given:
         raise BandError(
-            f"{listed[0]} has one band; rivers need at least two. Give the others with --bands "
+            f"{shown[0]} has one band; rivers need at least two. Give the others with --bands "
             "green=B03.tif,nir=B08.tif, or several bands in one file."
         )
     parts = _without_frames(parts, bool(as_files), frame)
-    shown = tuple(as_files.values()) or listed
     return Source(
         shown, parts, build.names, build.places, build.geobox, parse_valid(valid) if valid else None
     )
+
+
+def _check_named(listed: Sequence[str], as_files: Mapping[str, str]) -> None:
+    """Check that a scene is named once: by its files, or by its bands' files."""
+    if not listed and not as_files:
+        raise InputError("No scene is named. Give a raster, or one file a band with --bands.")
+    extra = [path for path in listed if as_files and path not in as_files.values()]
+    if extra:
+        raise InputError(
+            f"--bands names one file a band, and {extra[0]} is none of them. Leave it out, or name "
+            "bands by their index in it."
+        )
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _canvas(picture: np.ndarray, geobox: GeoBox, max_px: int) -> tuple[Figure, A
     # Small scenes are drawn larger, so that the title fits.
     longest = min(max_px, max(1000, *picture.shape[:2]))
     scale = longest / max(height, width)
-    size = max(width * scale, 200.0), max(height * scale, 100.0)
+    size = max(round(width * scale), 200), max(round(height * scale), 100)
     figure = Figure((size[0] / _DPI, (size[1] + _MARGIN_PX) / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, size[1] / (size[1] + _MARGIN_PX)))

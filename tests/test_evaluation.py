@@ -1,0 +1,219 @@
+import json
+
+import geopandas as gpd
+import numpy as np
+import odc.geo.xr
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from odc.geo.geobox import GeoBox
+from scipy import ndimage
+
+from geosam import evaluation
+from geosam.errors import InputError, OptionError
+from geosam.evaluation import boundary_f1, evaluate, pixel_scores
+
+NORTH_UP = Affine(10, 0, 5e5, 0, -10, 45e5)
+SMALL = arrays(bool, (9, 11))
+
+
+def on_grid(values, transform=NORTH_UP, crs="EPSG:32633"):
+    return odc.geo.xr.wrap_xr(values, GeoBox(values.shape, transform, crs))
+
+
+def river():
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, :] = True
+    return mask
+
+
+def polygon(rows, cols):
+    return shapely.box(
+        5e5 + 10 * cols[0], 45e5 - 10 * rows[1], 5e5 + 10 * cols[1], 45e5 - 10 * rows[0]
+    )
+
+
+def polygons(*shapes):
+    return gpd.GeoDataFrame(geometry=list(shapes), crs="EPSG:32633")
+
+
+def brute_boundary_f1(pred, truth, tolerance):
+    """Every bank pixel against every other one."""
+
+    def banks(mask):
+        around = ndimage.binary_erosion(mask, border_value=1)
+        return np.argwhere(mask & ~around)
+
+    a, b = banks(pred), banks(truth)
+    if len(a) == 0 or len(b) == 0:
+        return float(len(a) == len(b))
+    near = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)) <= tolerance
+    precision, recall = near.any(1).mean(), near.any(0).mean()
+    return 2 * precision * recall / (precision + recall) if precision and recall else 0.0
+
+
+def test_a_perfect_answer_scores_one_everywhere():
+    result = evaluate(on_grid(river()), on_grid(river()))
+    scores = (result.iou, result.f1, result.precision, result.recall, result.accuracy)
+    assert (*scores, result.boundary_f1) == (1,) * 6
+    assert result.n_pixels == 4800
+    assert result.water_share_pred == result.water_share_truth == pytest.approx(1 / 3)
+    assert result.false_water_share == 0
+    assert result.tolerance_m == pytest.approx(20, rel=1e-3)
+
+
+def test_half_the_river_missing_is_an_f1_of_two_thirds():
+    half = river()
+    half[:, 40:] = False
+    result = evaluate(on_grid(half), on_grid(river()))
+    assert result.f1 == pytest.approx(2 / 3)
+    assert (result.iou, result.precision, result.recall) == (0.5, 1.0, 0.5)
+    assert result.accuracy == pytest.approx(1 - 1 / 6)
+
+
+@given(SMALL, SMALL, SMALL)
+def test_pixel_scores_are_those_of_sets(pred, truth, ignore):
+    scores = pixel_scores(pred, truth, ignore)
+    a, b = (set(np.flatnonzero(mask & ~ignore)) for mask in (pred, truth))
+    assert scores.n_pixels == (~ignore).sum()
+    if a | b:
+        assert scores.iou == len(a & b) / len(a | b)
+        assert scores.f1 == 2 * len(a & b) / (len(a) + len(b))
+        assert scores.precision == (len(a & b) / len(a) if a else 0)
+        assert scores.recall == (len(a & b) / len(b) if b else 0)
+    else:
+        assert (scores.iou, scores.f1, scores.precision, scores.recall) == (1, 1, 1, 1)
+
+
+@given(SMALL, SMALL, st.sampled_from([0, 1, 1.5, 2, 5]))
+def test_boundary_f1_is_that_of_brute_force(pred, truth, tolerance):
+    expected = brute_boundary_f1(pred, truth, tolerance)
+    assert boundary_f1(pred, truth, tolerance) == pytest.approx(expected)
+
+
+@given(SMALL, SMALL)
+def test_transposing_both_changes_nothing(pred, truth):
+    assert pixel_scores(pred.T, truth.T) == pixel_scores(pred, truth)
+    assert boundary_f1(pred.T, truth.T, 1.5) == pytest.approx(boundary_f1(pred, truth, 1.5))
+
+
+@settings(max_examples=20)
+@given(arrays(bool, (40, 7)), arrays(bool, (40, 7)), st.sampled_from([0, 2, 3.7]))
+def test_blocks_of_rows_change_nothing(pred, truth, tolerance):
+    whole = boundary_f1(pred, truth, tolerance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "_BLOCK_PX", 35)
+        assert boundary_f1(pred, truth, tolerance) == whole
+
+
+def test_a_bank_one_pixel_off_is_found_within_one_pixel_only():
+    moved = np.roll(river(), 1, axis=0)
+    assert boundary_f1(moved, river(), 1) == 1
+    assert boundary_f1(moved, river(), 0.5) == 0
+    close = evaluate(on_grid(moved), on_grid(river()), tolerance_m=11)
+    assert close.boundary_f1 == 1
+    assert close.tolerance_px == pytest.approx(1.1, rel=1e-3)
+    assert evaluate(on_grid(moved), on_grid(river()), tolerance_m=9).boundary_f1 == 0
+
+
+def test_the_edge_of_what_is_ignored_is_no_bank():
+    ignore = np.zeros((60, 80), bool)
+    ignore[:, 40:] = True
+    half = river()
+    half[:, 40:] = False
+    assert boundary_f1(half, river(), 0, ignore) == 1
+
+
+def test_no_water_in_either_is_right_and_false_water_is_counted():
+    dry = np.zeros((60, 80), bool)
+    both = evaluate(on_grid(dry), on_grid(dry))
+    assert (both.iou, both.f1, both.boundary_f1, both.accuracy) == (1, 1, 1, 1)
+    wet = evaluate(on_grid(river()), on_grid(dry))
+    assert (wet.iou, wet.f1, wet.boundary_f1) == (0, 0, 0)
+    assert wet.false_water_share == pytest.approx(1 / 3)
+    assert evaluate(polygons(), on_grid(dry)).iou == 1
+
+
+def test_nodata_of_either_is_ignored():
+    pred = river().astype(np.uint8)
+    pred[:, :10] = 255
+    truth = river().astype(np.float32)
+    truth[:, -10:] = np.nan
+    pred[:, -10:] = 0
+    result = evaluate(on_grid(pred), on_grid(truth))
+    assert result.n_pixels == 60 * 60
+    assert result.iou == 1
+
+
+def test_vectors_are_burnt_into_the_raster_s_grid_in_either_place():
+    shapes = polygons(polygon((20, 40), (0, 40)))
+    for result in (
+        evaluate(shapes.to_crs(4326), on_grid(river())),
+        evaluate(on_grid(river()), shapes),
+    ):
+        assert result.iou == 0.5
+        assert result.n_pixels == 4800
+
+
+def test_two_vector_layers_agree_with_their_exact_overlay():
+    a = polygons(polygon((20, 40), (0, 60)))
+    b = polygons(polygon((25, 45), (10, 80)))
+    exact = a.union_all().intersection(b.union_all()).area / a.union_all().union(b.union_all()).area
+    assert evaluate(a, b).iou == pytest.approx(exact, rel=2e-3)
+    assert evaluate(a.to_crs(4326), b.to_crs(4326)).iou == pytest.approx(exact, rel=2e-3)
+    assert evaluate(a, a).boundary_f1 == 1
+
+
+def test_rasters_of_other_grids_and_crs_meet_on_the_truth_s():
+    fine = np.kron(river(), np.ones((2, 2), bool))
+    finer = on_grid(fine, NORTH_UP @ Affine.scale(0.5))
+    assert evaluate(finer, on_grid(river())).iou == 1
+    assert evaluate(on_grid(river()), finer).n_pixels == 4 * 4800
+    part = on_grid(river()[10:, 5:], NORTH_UP @ Affine.translation(5, 10))
+    cut = evaluate(part, on_grid(river()))
+    assert (cut.iou, cut.n_pixels) == (1, 50 * 75)
+    away = odc.geo.xr.xr_reproject(finer.astype(np.uint8), "EPSG:3857", resampling="nearest")
+    assert evaluate(away, on_grid(river())).iou > 0.95
+
+
+def test_files_of_all_kinds_are_read(tmp_path):
+    mask = river().astype(np.uint8)
+    mask[:, 40:] = 0
+    options = {"driver": "GTiff", "height": 60, "width": 80, "count": 1, "dtype": "uint8"}
+    options |= {"crs": "EPSG:32633", "transform": NORTH_UP, "nodata": 255}
+    with rasterio.open(tmp_path / "p.tif", "w", **options) as file:
+        file.write(np.where(mask, 200, 50).astype(np.uint8), 1)
+        file.scales = (1 / 254,)
+    shapes = polygons(polygon((20, 40), (0, 80)))
+    shapes.to_crs(4326).to_file(tmp_path / "truth.geojson")
+    shapes.iloc[:0].to_file(tmp_path / "rivers.gpkg", layer="tiles")
+    shapes.to_file(tmp_path / "rivers.gpkg", layer="outlines")
+    for truth in ("truth.geojson", "rivers.gpkg"):
+        assert evaluate(tmp_path / "p.tif", tmp_path / truth).iou == 0.5
+    assert evaluate(tmp_path / "p.tif", shapes, threshold=0.9).iou == 0
+
+
+def test_the_figures_are_json():
+    figures = evaluate(on_grid(river()), on_grid(river())).to_dict()
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_places_that_do_not_meet_and_tolerances_below_zero_are_refused(tmp_path):
+    there = on_grid(river(), Affine.translation(1e5, 0) @ NORTH_UP)
+    far = polygons(shapely.box(7e5, 45e5, 7e5 + 100, 45e5 + 100))
+    near = polygons(polygon((20, 40), (0, 40)))
+    for pred, truth in ((there, on_grid(river())), (far, on_grid(river())), (far, near)):
+        with pytest.raises(InputError, match=r"same place|one place"):
+            evaluate(pred, truth)
+    with pytest.raises(InputError, match="nothing to compare"):
+        evaluate(polygons(), polygons())
+    with pytest.raises(InputError, match="no CRS"):
+        evaluate(gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)]), on_grid(river()))
+    with pytest.raises(InputError, match="cannot be read"):
+        evaluate(tmp_path / "none.gpkg", on_grid(river()))
+    with pytest.raises(OptionError, match="negative"):
+        evaluate(on_grid(river()), on_grid(river()), tolerance_m=-1)

@@ -1,0 +1,191 @@
+import os
+import sqlite3
+import xml.etree.ElementTree as ElementTree
+from importlib.resources import files
+
+import geopandas as gpd
+import pandas as pd
+import pyogrio
+import pytest
+import shapely
+
+from geosam.errors import InputError, OptionError, OutputError
+from geosam.export import geopackage
+from geosam.export.geopackage import layer_names, read_layer, write_geopackage
+from geosam.layers import LAYERS, empty_layer
+
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+CRS = "EPSG:32633"
+
+
+def layer(name, count=3):
+    """A layer with some rows of its own type."""
+    shape = {
+        "Point": shapely.Point(5e5, 45e5),
+        "LineString": shapely.LineString([(5e5, 45e5), (5e5, 45e5 + 9)]),
+        "Polygon": shapely.box(5e5, 45e5, 5e5 + 9, 45e5 + 9),
+    }
+    columns = {"int64": 1, "float64": 0.5, "str": "a", "bool": True}
+    values = {key: [columns[dtype]] * count for key, dtype in LAYERS[name].columns.items()}
+    geometry = LAYERS[name].geometry
+    if geometry is None:
+        return pd.DataFrame(values)
+    return gpd.GeoDataFrame(values, geometry=[shape[geometry]] * count, crs=CRS)
+
+
+def styles_of(path):
+    with sqlite3.connect(path) as database:
+        return pd.read_sql("select * from layer_styles", database)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_comes_back_as_it_was_written(tmp_path, name):
+    path = write_geopackage(tmp_path / "a.gpkg", **{name: layer(name)})
+    back = read_layer(path, name)
+    assert list(back) == list(layer(name))
+    expected = layer(name)
+    for column in LAYERS[name].columns:
+        assert back[column].tolist() == expected[column].tolist()
+    if LAYERS[name].geometry:
+        assert back.crs == CRS
+        assert back.geometry.geom_equals(expected.geometry).all()
+
+
+def test_empty_layers_keep_columns_types_and_geometry(tmp_path):
+    path = tmp_path / "a.gpkg"
+    write_geopackage(path, **{name: empty_layer(name, CRS) for name in LAYERS})
+    assert set(layer_names(path)) == set(LAYERS)
+    kinds = dict(pyogrio.list_layers(path))
+    for name, what in LAYERS.items():
+        assert kinds[name] == what.geometry
+        assert set(read_layer(path, name)) - {"geometry"} == set(what.columns)
+    dtypes = pyogrio.read_info(path, layer="outlines")["dtypes"]
+    assert dict(zip(LAYERS["outlines"].columns, dtypes, strict=True))["truncated"] == "bool"
+
+
+def test_every_layer_opens_in_qgis_with_its_style(tmp_path):
+    names = [name for name in LAYERS if LAYERS[name].geometry]
+    path = write_geopackage(tmp_path / "a.gpkg", **{name: layer(name) for name in names})
+    styles = styles_of(path)
+    assert set(styles.f_table_name) == set(names)
+    assert (styles.f_geometry_column == "geom").all()
+    assert (styles.useAsDefault == 1).all()
+    with sqlite3.connect(path) as database:
+        kind = database.execute(
+            "select data_type from gpkg_contents where table_name = 'layer_styles'"
+        ).fetchone()
+        geometry = database.execute("select distinct column_name from gpkg_geometry_columns")
+        assert kind == ("attributes",)
+        assert geometry.fetchall() == [("geom",)]
+
+
+def test_styles_are_well_formed_and_name_columns_and_symbols_that_exist():
+    folder = files("geosam.export") / "styles"
+    for name in (name for name in LAYERS if LAYERS[name].geometry):
+        root = ElementTree.fromstring((folder / f"{name}.qml").read_text())
+        renderer = root.find("renderer-v2")
+        symbols = {symbol.get("name") for symbol in renderer.iter("symbol")}
+        kind = {"Polygon": "fill", "LineString": "line", "Point": "marker"}[LAYERS[name].geometry]
+        assert {symbol.get("type") for symbol in renderer.iter("symbol")} == {kind}
+        assert {category.get("symbol") for category in renderer.iter("category")} <= symbols
+        if renderer.get("type") == "categorizedSymbol":
+            assert renderer.get("attr") in LAYERS[name].columns
+
+
+def test_styles_can_be_left_out(tmp_path):
+    path = write_geopackage(tmp_path / "a.gpkg", styles=False, outlines=layer("outlines"))
+    assert "layer_styles" not in {name for name, _ in pyogrio.list_layers(path)}
+
+
+def test_an_existing_file_is_neither_replaced_nor_touched_without_being_asked(tmp_path):
+    path = write_geopackage(tmp_path / "a.gpkg", outlines=layer("outlines"))
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_geopackage(path, islands=layer("islands"))
+    assert path.read_bytes() == before
+    write_geopackage(path, overwrite=True, islands=layer("islands"))
+    assert layer_names(path) == ["islands"]
+
+
+def test_appending_keeps_other_layers_and_a_user_s_own_style(tmp_path):
+    path = write_geopackage(
+        tmp_path / "a.gpkg", outlines=layer("outlines"), islands=layer("islands")
+    )
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "update layer_styles set styleQML = 'mine' where f_table_name = 'outlines'"
+        )
+    write_geopackage(path, append=True, outlines=layer("outlines", 5), nodes=layer("nodes"))
+    assert set(layer_names(path)) == {"outlines", "islands", "nodes"}
+    assert len(read_layer(path, "outlines")) == 5
+    assert len(read_layer(path, "islands")) == 3
+    styles = styles_of(path).set_index("f_table_name").styleQML
+    assert set(styles.index) == {"outlines", "islands", "nodes"}
+    assert styles["outlines"] == "mine"
+
+
+def test_appending_to_nothing_makes_the_file(tmp_path):
+    assert layer_names(write_geopackage(tmp_path / "a.gpkg", append=True, nodes=layer("nodes")))
+
+
+def test_appending_to_something_else_is_refused(tmp_path):
+    path = tmp_path / "a.gpkg"
+    path.write_text("not a database")
+    with pytest.raises(OutputError, match="not a GeoPackage"):
+        write_geopackage(path, append=True, nodes=layer("nodes"))
+    assert path.read_text() == "not a database"
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), pyogrio.errors.DataSourceError("full")])
+def test_a_failure_while_writing_leaves_what_was_there(tmp_path, monkeypatch, error):
+    path = write_geopackage(tmp_path / "a.gpkg", outlines=layer("outlines"))
+    before = path.read_bytes()
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(geopackage, "_write_styles", fail)
+    with pytest.raises(OutputError, match="could not be written"):
+        write_geopackage(path, append=True, nodes=layer("nodes"))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.gpkg"]
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        write_geopackage(tmp_path / "none" / "a.gpkg", nodes=layer("nodes"))
+
+
+def test_a_folder_that_is_not_writable_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    with pytest.raises(OutputError, match="not writable"):
+        write_geopackage(tmp_path / "a.gpkg", nodes=layer("nodes"))
+
+
+def test_a_layer_without_a_crs_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="nodes has no CRS"):
+        write_geopackage(
+            tmp_path / "a.gpkg", nodes=layer("nodes").set_crs(None, allow_override=True)
+        )
+    assert not os.listdir(tmp_path)
+
+
+def test_layers_of_one_s_own_are_written_too(tmp_path):
+    mixed = gpd.GeoDataFrame(
+        {"a": [1, 2]},
+        geometry=[shapely.box(0, 0, 1, 1), shapely.MultiPolygon([shapely.box(2, 2, 3, 3)])],
+        crs=CRS,
+    )
+    path = write_geopackage(tmp_path / "a.gpkg", mine=mixed, none=mixed.iloc[:0])
+    assert len(read_layer(path, "mine")) == 2
+    assert read_layer(path, "none").empty
+
+
+def test_reading_says_which_layers_there_are(tmp_path):
+    path = write_geopackage(tmp_path / "a.gpkg", nodes=layer("nodes"))
+    with pytest.raises(InputError, match="It has nodes"):
+        read_layer(path, "outlines")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_layer(tmp_path / "none.gpkg", "outlines")
+    with pytest.raises(OptionError, match="no layer 'rivers'"):
+        empty_layer("rivers")

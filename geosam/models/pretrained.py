@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from geosam.errors import ModelError
 from geosam.models.device import Placement
@@ -24,9 +27,14 @@ def load_pretrained(
     """
     settings = {"config": config} if config is not None else {}
     try:
-        network, report = network_class.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32, **settings
-        )
+        with _silence():
+            network, report = network_class.from_pretrained(
+                folder,
+                local_files_only=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+                **settings,
+            )
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
             f"The weights of model {name} in {folder} cannot be loaded ({_first_line(error)}). "
@@ -34,6 +42,20 @@ def load_pretrained(
         ) from error
     _check_complete(name, report)
     return network.eval().requires_grad_(False).to(placement.device, placement.dtype)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep transformers from showing a bar and a table: what is wrong with weights is raised."""
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _check_complete(name: str, report: dict[str, Any]) -> None:

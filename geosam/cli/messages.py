@@ -1,0 +1,92 @@
+"""What goes to standard error: one sentence for each thing a person should know."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from geosam.errors import GeosamError
+
+DONE = 0
+SOME_TILES_FAILED = 1
+WRONG_REQUEST = 2
+UNEXPECTED = 3
+"""Exit status of an error that no sentence was written for: a defect, or too little memory."""
+INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """Write a message to standard error, as one line."""
+    click.echo(" ".join(text.split()), err=True)
+
+
+def exit_status(action: Callable[[], Any], debug: bool) -> int:
+    """Do something, and turn what goes wrong with it into a sentence and an exit status."""
+    try:
+        status = action()
+        return status if isinstance(status, int) else DONE
+    except click.Abort:
+        say("Interrupted. The unfinished work was removed; the same command starts anew.")
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _fail(_usage_sentence(error), WRONG_REQUEST, debug)
+    except GeosamError as error:
+        return _fail(str(error), WRONG_REQUEST, debug)
+    except MemoryError as error:
+        text = f"Not enough memory ({error}). Use a smaller --batch-size, or --workers 1."
+        return _fail(text, UNEXPECTED, debug)
+    except Exception as error:  # noqa: BLE001  (the program's border: nobody else can catch it)
+        text = f"{type(error).__name__}: {error}. This should not happen; --debug shows where."
+        return _fail(text, UNEXPECTED, debug)
+
+
+def _fail(text: str, status: int, debug: bool) -> int:
+    if debug:
+        click.echo(traceback.format_exc(), err=True)
+    say(f"Error: {text}")
+    return status
+
+
+def _usage_sentence(error: click.ClickException) -> str:
+    text = error.format_message().strip()
+    text = text if text.endswith((".", "?")) else f"{text}."
+    context = getattr(error, "ctx", None)
+    return text if context is None else f"{text} See {context.command_path} --help."
+
+
+@contextmanager
+def chosen_warnings(quiet: bool, debug: bool) -> Iterator[None]:
+    """Show geosam's own warnings once each, as one line, and those of libraries only to debug."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        text = str(message)
+        if text not in shown and (debug or (not quiet and _is_own(category))):
+            shown.add(text)
+            say(f"Warning: {text}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        yield
+
+
+def _is_own(category: type[Warning]) -> bool:
+    # Whoever raises it has imported the package, which is too slow to be imported for a help page.
+    raster = sys.modules.get("geosam.raster")
+    return raster is not None and issubclass(category, raster.GeosamWarning)
+
+
+def choose_logs(debug: bool) -> None:
+    """Let the libraries' loggers speak only to debug: Python prints their warnings by default."""
+    if debug:
+        logging.basicConfig(level=logging.INFO)
+    elif not logging.getLogger().handlers:
+        logging.getLogger().addHandler(logging.NullHandler())

@@ -1,0 +1,137 @@
+"""``geosam info``, ``coarse`` and ``prompts``: the main job up to its first steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geosam.cli import flags, text
+
+if TYPE_CHECKING:
+    from geosam.commands import Written
+
+INFO_EXAMPLES = """\b
+Examples:
+  geosam info ortho.tif
+  geosam info scene.tif --bands red=3,green=2,blue=1,nir=4
+  geosam info scene.tif --resolution 5 --json
+"""
+COARSE_EXAMPLES = """\b
+Examples:
+  geosam coarse scene.tif -o coarse.tif
+  geosam coarse scene.tif -o coarse.tif --index mndwi --index-threshold 0.1
+  geosam segment scene.tif -o rivers.gpkg --prompts coarse.tif    once you have mended it
+"""
+PROMPTS_EXAMPLES = """\b
+Examples:
+  geosam prompts scene.tif -o prompts.gpkg
+  geosam prompts scene.tif -o prompts.gpkg --points 5 --negatives 4
+  geosam segment scene.tif -o rivers.gpkg --prompts prompts.gpkg  once you have mended them
+"""
+
+scenes_argument = click.argument("scenes", metavar="SCENE...", nargs=-1)
+_NOT_DECODED = ("batch_size",)
+
+
+@click.command(cls=flags.GroupedCommand, epilog=INFO_EXAMPLES)
+@scenes_argument
+@flags.scene_flags(("scene", "model", "prompts"), (*_NOT_DECODED, "device", "precision", "workers"))
+@flags.only_flags("aoi")
+@flags.json_flag
+@flags.quiet_flag
+@flags.debug_flag
+def info(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Show what a scene is, and what segment would choose."""
+    from geosam.info import info as look
+
+    facts = look(scenes, **options)
+    if as_json:
+        text.show_json(facts)
+        return
+    text.show_table(_facts(facts))
+    click.echo("\ngeosam segment would choose")
+    text.show_table(_choice(facts["choice"]))
+
+
+def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Scene", "\n".join(facts["scene"])
+    yield "Grid", "{:,} rows x {:,} columns, {}".format(*facts["shape"], facts["crs"])
+    yield "Pixel", "{:g} x {:g} units of the CRS".format(*facts["pixel"])
+    yield "Ground", " x ".join(text.metres(side) for side in facts["ground_m"])
+    yield "Bounds", ", ".join(f"{edge:.10g}" for edge in facts["bounds"])
+    yield "Bands", ", ".join(facts["bands"])
+    if facts["notes"]:
+        yield "", "\n".join(facts["notes"])
+    yield "Nodata", text.percent(facts["nodata_share"])
+
+
+def _choice(choice: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Choice", "\n".join(choice["notes"])
+    yield "Model", f"{choice['model']} at {text.metres(choice['resolution_m'])}"
+    if choice["tiles"] is None:
+        yield "Tiles", "known once the model is at hand; see geosam models"
+    else:
+        yield "Tiles", "{tiles:,} of {tile_size} px, {overlap} px shared".format(**choice)
+
+
+@click.command(cls=flags.GroupedCommand, epilog=COARSE_EXAMPLES)
+@scenes_argument
+@flags.output_flag("COARSE.tif", "The mask to write: 1 water, 0 land, 255 nodata.")
+@flags.scene_flags(
+    ("scene", "model", "prompts"), (*_NOT_DECODED, "boxes", "dense", "points", "negatives", "seed")
+)
+@flags.only_flags("aoi", "overwrite")
+@flags.json_flag
+@flags.quiet_flag
+@flags.debug_flag
+def coarse(
+    scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Write the coarse mask that prompts are drawn from.
+
+    It lies on the grid the model works on. Given back with --prompts, it is used as it is.
+    """
+    from geosam.commands import write_coarse
+
+    written = write_coarse(scenes, output, progress=not quiet, **options)
+    share = text.percent(written.counts["water_share"])
+    size = text.metres(written.counts["resolution_m"])
+    show_written(written, [("Water", f"{share} of the valid pixels, at {size}")], as_json)
+
+
+@click.command(cls=flags.GroupedCommand, epilog=PROMPTS_EXAMPLES)
+@scenes_argument
+@flags.output_flag("PROMPTS.gpkg", "The GeoPackage to write.")
+@flags.scene_flags(("scene", "model", "prompts"), _NOT_DECODED)
+@flags.only_flags("aoi", "overwrite")
+@flags.json_flag
+@flags.quiet_flag
+@flags.debug_flag
+def prompts(
+    scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Write the prompts as segment would use them.
+
+    Given back with --prompts, and the other options as they were, they give the same result.
+    """
+    from geosam.commands import write_prompts
+
+    written = write_prompts(scenes, output, progress=not quiet, **options)
+    counts = {name: int(value) for name, value in written.counts.items()}
+    line = (
+        "{points_on_water} points on water, {points_on_land} on land, {boxes} boxes, "
+        "{polygons} polygons"
+    )
+    show_written(written, [("Prompts", line.format(**counts))], as_json)
+
+
+def show_written(written: Written, facts: list[tuple[str, str]], as_json: bool) -> None:
+    """Show what a step wrote."""
+    if as_json:
+        text.show_json(written.to_dict())
+        return
+    chosen = [("Chosen", "\n".join(written.notes))] if written.notes else []
+    time = ("Time", text.seconds(written.seconds))
+    text.show_table([*chosen, *facts, time, ("Written", written.output)])

@@ -1,0 +1,91 @@
+"""Numbers and tables as a person reads them on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import click
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Write one JSON object to standard output; what is not a number is null."""
+    click.echo(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def show_table(rows: Iterable[tuple[str, str]]) -> None:
+    """Write names and values in two columns; a value of several lines stays in its column."""
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        first, *others = value.splitlines() or [""]
+        click.echo(f"{name:<{width}}  {first}".rstrip())
+        for line in others:
+            click.echo(f"{'':<{width}}  {line}")
+
+
+def show_columns(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table with one line a row."""
+    lines = [titles, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    for line in lines:
+        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def area(square_metres: float) -> str:
+    """Write an area in the unit that suits it.
+
+    Examples
+    --------
+    >>> area(1234.5), area(2_500_000)
+    ('1,234 m²', '2.50 km²')
+    """
+    if square_metres >= 1e6:
+        return f"{square_metres / 1e6:,.2f} km²"
+    return f"{square_metres:,.0f} m²"
+
+
+def percent(share: float) -> str:
+    """Write a share of 1 as per cent.
+
+    Examples
+    --------
+    >>> percent(0.1234)
+    '12.3%'
+    """
+    return f"{100 * share:.1f}%"
+
+
+def metres(length: float) -> str:
+    """Write a length in metres with three digits.
+
+    Examples
+    --------
+    >>> metres(0.0571), metres(28.5)
+    ('0.0571 m', '28.5 m')
+    """
+    return f"{length:.3g} m"
+
+
+def seconds(steps: Mapping[str, float]) -> str:
+    """Write the time of a run, and of its three longest steps.
+
+    Examples
+    --------
+    >>> seconds({"segment": 8.0, "open": 0.5, "total": 9.0})
+    '9.0 s (segment 8.0, open 0.5)'
+    """
+    longest = sorted(((t, name) for name, t in steps.items() if name != "total"), reverse=True)[:3]
+    parts = ", ".join(f"{name} {t:.1f}" for t, name in longest)
+    return f"{steps.get('total', 0.0):.1f} s" + (f" ({parts})" if parts else "")

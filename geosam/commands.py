@@ -1,0 +1,219 @@
+"""The steps of the main job that are commands of their own: coarse mask, prompts, outlines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from geosam import __version__
+from geosam.clock import Clock
+from geosam.errors import PromptError
+from geosam.export.geopackage import write_geopackage
+from geosam.options import Options
+from geosam.pipeline import load
+from geosam.prompts.automatic import NODATA
+from geosam.prompts.scene_prompts import to_frames
+from geosam.raster import fingerprint, inspect_scene
+from geosam.runs import Job, draw_prompts, open_job, prepare_job, run_table, shared_threads
+from geosam.vectors import islands, outlines
+from geosam.views import pixel_m
+from geosam.workspace import Targets, check_targets, partial_folder, publish
+
+Scene = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a step wrote."""
+
+    output: str
+    """The file."""
+    notes: tuple[str, ...] = ()
+    """What was chosen, in sentences."""
+    counts: Mapping[str, float] = field(default_factory=dict)
+    """What is in the file, by name."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each step; ``total`` is all of it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as JSON-ready values."""
+        return asdict(self)
+
+
+def write_coarse(
+    scene: Scene, output: str | Path, *, progress: bool = False, **options: Any
+) -> Written:
+    """Write the coarse mask that prompts are drawn from: what ``geosam coarse`` does.
+
+    It lies on the grid the model works on; given back as ``prompts``, it is used as it is.
+
+    Parameters
+    ----------
+    scene
+        A raster, or several of the same bands and CRS.
+    output
+        The GeoTIFF to write: uint8, 1 water, 0 land, 255 nodata.
+    progress
+        Whether to show bars on standard error.
+    **options
+        Those of :class:`geosam.options.Options`.
+
+    Raises
+    ------
+    PromptError
+        If the options ask for prompts without a coarse mask.
+    GeosamError
+        If the request or its input is wrong; nothing is written then.
+    """
+    chosen = Options.of(options)
+    targets = Targets(coarse=Path(output))
+    with open_job(scene, Path(output), targets, chosen, progress) as job:
+        model = load(chosen)
+        with shared_threads(chosen, model):
+            prepared = prepare_job(job, model)
+        coarse = prepared.prompts.coarse
+        if coarse is None:
+            raise PromptError(
+                f"--prompts {chosen.prompts} has no coarse mask. Use auto, index, hsv, learned, or a "
+                "raster."
+            )
+        valid = int((coarse != NODATA).sum())
+        share = int((coarse == 1).sum()) / valid if valid else 0.0
+        publish(job.folder, targets)
+    counts = {"water_share": share, "resolution_m": pixel_m(prepared.grid.geobox)}
+    return _written(job, output, counts)
+
+
+def write_prompts(
+    scene: Scene, output: str | Path, *, progress: bool = False, **options: Any
+) -> Written:
+    """Write the prompts as a run would use them: what ``geosam prompts`` does.
+
+    Given back as ``prompts``, with the other options as they were, they give the same result.
+
+    Parameters
+    ----------
+    scene
+        A raster, or several of the same bands and CRS.
+    output
+        The GeoPackage to write: layers ``prompts``, ``prompt_boxes``, ``prompt_masks``, ``runs``.
+    progress
+        Whether to show bars on standard error.
+    **options
+        Those of :class:`geosam.options.Options`.
+
+    Raises
+    ------
+    PromptError
+        If the options ask for no prompts.
+    GeosamError
+        If the request or its input is wrong; nothing is written then.
+    """
+    chosen = Options.of(options)
+    if chosen.prompts == "none":
+        raise PromptError("--prompts none draws no prompts. Use auto, index, hsv or learned.")
+    targets = Targets(prompts=Path(output))
+    with open_job(scene, Path(output), targets, chosen, progress) as job:
+        # The model decides how large a tile is, and each tile has points of its own.
+        model = load(chosen)
+        with shared_threads(chosen, model):
+            prepared = prepare_job(job, model)
+            drawn = draw_prompts(job, prepared)
+        layers = to_frames(drawn, prepared.grid.geobox)
+        runs = run_table(job, prepared, "prompts")
+        write_geopackage(job.folder / "prompts.gpkg", **layers, runs=runs)
+        publish(job.folder, targets)
+    positive = int((drawn.labels == 1).sum())
+    counts = {
+        "points_on_water": positive,
+        "points_on_land": len(drawn.labels) - positive,
+        "boxes": len(drawn.boxes),
+        "polygons": len(drawn.polygons),
+    }
+    return _written(job, output, counts)
+
+
+def _written(job: Job, output: str | Path, counts: Mapping[str, float]) -> Written:
+    notes = (job.source.sentence, *job.decision.notes)
+    return Written(str(output), notes, counts, job.clock.seconds())
+
+
+def vectorize(
+    mask: str | Path,
+    output: str | Path,
+    *,
+    threshold: float = 0.5,
+    min_area: float | None = None,
+    min_island: float | None = None,
+    simplify: float | None = None,
+    join_gap: float = 0.0,
+    overwrite: bool = False,
+) -> Written:
+    """Write the outlines of any mask or probability raster: what ``geosam vectorize`` does.
+
+    Parameters
+    ----------
+    mask
+        A raster of one band; see :func:`geosam.outlines`.
+    output
+        The GeoPackage to write: layers ``outlines``, ``islands``, ``runs``.
+    threshold, min_area, min_island, simplify, join_gap
+        As for :func:`geosam.outlines`.
+    overwrite
+        Whether to replace an existing output.
+
+    Raises
+    ------
+    GeosamError
+        If the request or its input is wrong; nothing is written then.
+    """
+    settings: dict[str, Any] = {
+        "threshold": threshold,
+        "min_area": min_area,
+        "min_island": min_island,
+        "simplify": simplify,
+        "join_gap": join_gap,
+    }
+    started, clock = datetime.now(UTC), Clock()
+    targets = Targets(outlines=Path(output))
+    check_targets(targets, [str(mask)], overwrite)
+    with partial_folder(Path(output), overwrite) as folder:
+        with clock.time("outlines"):
+            rivers = outlines(mask, **settings)
+            holes = islands(rivers)
+        runs = _vectorize_row(str(mask), settings, started, clock)
+        write_geopackage(folder / "outlines.gpkg", outlines=rivers, islands=holes, runs=runs)
+        publish(folder, targets)
+    counts = {
+        "outlines": len(rivers),
+        "islands": len(holes),
+        "water_m2": float(rivers.area_m2.sum()),
+    }
+    return Written(str(output), (), counts, clock.seconds())
+
+
+def _vectorize_row(
+    mask: str, settings: dict[str, Any], started: datetime, clock: Clock
+) -> pd.DataFrame:
+    row = {
+        "geosam_version": __version__,
+        "command": "vectorize",
+        "scene": mask,
+        # Any role will do: the fingerprint is of files and pixels.
+        "scene_fingerprint": fingerprint(inspect_scene(mask, bands={"pan": 1}, frame="keep")),
+        "bands": "",
+        "stretch": "",
+        "model": "",
+        "model_sha256": "",
+        "prompts": "",
+        "parameters": json.dumps(settings),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": clock.seconds()["total"],
+    }
+    return pd.DataFrame([row])

@@ -41,8 +41,14 @@ CASES = (
     Case("ucayali_2020", UCAYALI, (4, 2), spoil=True),
     Case("irrawaddy_s2", "vv=1,vh=2,blue=3,green=4,red=5,nir=9", (4, 9), spoil=True),
     Case("haiti_rgbn", "red=1,green=2,blue=3,nir=4", (2, 4)),
-    *(Case(f"ucayali_{year}", UCAYALI, (4, 2)) for year in (1985, 1990, 1995, 2000, 2005, 2010, 2015)),
-    *(Case(f"naip_dakota_{year}", "red=1,green=2,blue=3,nir=4", (2, 4)) for year in (2009, 2014, 2019)),
+    *(
+        Case(f"ucayali_{year}", UCAYALI, (4, 2))
+        for year in (1985, 1990, 1995, 2000, 2005, 2010, 2015)
+    ),
+    *(
+        Case(f"naip_dakota_{year}", "red=1,green=2,blue=3,nir=4", (2, 4))
+        for year in (2009, 2014, 2019)
+    ),
     Case("yukon_delta_s2", None, (2, 4)),
     Case("olinda_l7", "blue=1,green=2,red=3,nir=4,swir1=5,swir2=6", (2, 4)),
     Case("yellow_breeches_ortho"),
@@ -83,11 +89,21 @@ def run_case(case: Case, data: Path, out: Path) -> dict[str, str]:
     stem = out / case.name
     started = time.perf_counter()
     report = geosam.run(
-        scene, f"{stem}.gpkg", bands=case.bands, mask=f"{stem}_mask.tif", quicklook=f"{stem}.png", overwrite=True
+        scene,
+        f"{stem}.gpkg",
+        bands=case.bands,
+        mask=f"{stem}_mask.tif",
+        quicklook=f"{stem}.png",
+        overwrite=True,
     )
     seconds = time.perf_counter() - started
     mask = read_mask(Path(f"{stem}_mask.tif"))
-    row = {"scene": case.name, "outlines": str(report.outlines), "water %": f"{100 * report.water_share:.2f}", "seconds": f"{seconds:.1f}"}
+    row = {
+        "scene": case.name,
+        "outlines": str(report.outlines),
+        "water %": f"{100 * report.water_share:.2f}",
+        "seconds": f"{seconds:.1f}",
+    }
     row["prompts"] = report.notes[1].split(":")[1].split(",")[0].strip()
     row["with coarse"] = f"{coarse_iou(case, scene, stem, mask):.3f}"
     if case.green_nir:
@@ -110,8 +126,15 @@ def coarse_iou(case: Case, scene: Path, stem: Path, mask: np.ndarray) -> float:
         from rasterio.warp import Resampling, reproject
 
         coarse = np.zeros(grid.shape, np.uint8)
-        reproject(source.read(1), coarse, src_transform=source.transform, src_crs=source.crs,
-                  dst_transform=grid.transform, dst_crs=grid.crs, resampling=Resampling.nearest)
+        reproject(
+            source.read(1),
+            coarse,
+            src_transform=source.transform,
+            src_crs=source.crs,
+            dst_transform=grid.transform,
+            dst_crs=grid.crs,
+            resampling=Resampling.nearest,
+        )
     return iou(mask == 1, coarse == 1, mask != 255)
 
 
@@ -121,14 +144,30 @@ def spoilt_rows(case: Case, scene: Path, stem: Path, truth: np.ndarray) -> dict[
         prompt = spoil(truth, how)
         path = Path(f"{stem}_{how}.tif")
         with rasterio.open(scene) as grid:
-            profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "crs": grid.crs, "transform": grid.transform,
-                       "height": grid.height, "width": grid.width}
+            profile = {
+                "driver": "GTiff",
+                "dtype": "uint8",
+                "count": 1,
+                "crs": grid.crs,
+                "transform": grid.transform,
+                "height": grid.height,
+                "width": grid.width,
+            }
             with rasterio.open(path, "w", **profile) as target:
                 target.write(prompt.astype(np.uint8), 1)
         out = Path(f"{stem}_from_{how}.gpkg")
-        geosam.run(scene, out, bands=case.bands, prompts=str(path), mask=out.with_suffix(".tif"), overwrite=True)
+        geosam.run(
+            scene,
+            out,
+            bands=case.bands,
+            prompts=str(path),
+            mask=out.with_suffix(".tif"),
+            overwrite=True,
+        )
         mask = read_mask(out.with_suffix(".tif"))
-        rows[how] = f"{iou(prompt, truth, mask != 255):.3f} -> {iou(mask == 1, truth, mask != 255):.3f}"
+        rows[how] = (
+            f"{iou(prompt, truth, mask != 255):.3f} -> {iou(mask == 1, truth, mask != 255):.3f}"
+        )
     return rows
 
 
@@ -139,12 +178,25 @@ def creek_iou(scene: Path, mask: np.ndarray) -> float:
     return iou(mask == 1, truth == 1, mask != 255)
 
 
-COLUMNS = ("scene", "prompts", "water %", "NDWI>0 %", "with NDWI>0", "with coarse", "eroded", "dilated",
-           "with hand outline", "outlines", "seconds")
+COLUMNS = (
+    "scene",
+    "prompts",
+    "water %",
+    "NDWI>0 %",
+    "with NDWI>0",
+    "with coarse",
+    "eroded",
+    "dilated",
+    "with hand outline",
+    "outlines",
+    "seconds",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("scenes", nargs="*", help="names of scenes; all without")

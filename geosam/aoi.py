@@ -32,7 +32,9 @@ def read_aoi(path: str | Path, geobox: GeoBox) -> gpd.GeoSeries:
     try:
         table = gpd.read_file(path, engine="pyogrio")
     except (pyogrio.errors.DataSourceError, OSError) as error:
-        raise InputError(f"--aoi {path} cannot be read as vectors ({error}). Give a GeoPackage, GeoJSON or shapefile.") from error
+        raise InputError(
+            f"--aoi {path} cannot be read as vectors ({error}). Give a GeoPackage, GeoJSON or shapefile."
+        ) from error
     if table.crs is None:
         raise InputError(f"--aoi {path} has no CRS. Save it again with the CRS of its coordinates.")
     areas = table.geometry[table.geom_type.isin(["Polygon", "MultiPolygon"])]
@@ -40,7 +42,9 @@ def read_aoi(path: str | Path, geobox: GeoBox) -> gpd.GeoSeries:
         raise InputError(f"--aoi {path} has no polygons. Draw the area as a polygon.")
     areas = areas.to_crs(str(geobox.crs))
     if not areas.intersects(geobox.extent.geom).any():
-        raise InputError(f"--aoi {path} lies outside the scene. Check its CRS, or draw it over the scene.")
+        raise InputError(
+            f"--aoi {path} lies outside the scene. Check its CRS, or draw it over the scene."
+        )
     return areas
 
 

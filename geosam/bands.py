@@ -147,7 +147,8 @@ def parse_bands(text: str) -> dict[str, int | str]:
     # Only a comma that starts a new "role=" separates: file names may hold commas.
     for entry in re.split(r",(?=\s*\w+\s*=)", text.strip().strip(",")):
         name, equals, value = (part.strip() for part in entry.partition("="))
-        if not equals or not name or not value:
+        broken = "," in value and not names_file(value)
+        if not equals or not name or not value or broken:
             raise BandError(
                 f"Band entry {entry.strip()!r} is not role=value: "
                 "use for example --bands red=3,green=2,blue=1,nir=4."
@@ -241,17 +242,13 @@ def _fill(found: dict[int, tuple[str, str]], roles: Mapping[int, str], reason: s
             found[index] = (role, reason)
 
 
-def _given_roles(
-    given: BandSpec, count: int, descriptions: Sequence[str | None]
-) -> dict[int, str]:
+def _given_roles(given: BandSpec, count: int, descriptions: Sequence[str | None]) -> dict[int, str]:
     roles: dict[int, str] = {}
     for name, value in given.items():
         role = canonical_role(name)
         index = value if isinstance(value, int) else _index_of(str(value), role, descriptions)
         if not 1 <= index <= count:
-            raise BandError(
-                f"Band {role}={index} does not exist: use an index from 1 to {count}."
-            )
+            raise BandError(f"Band {role}={index} does not exist: use an index from 1 to {count}.")
         if index in roles:
             raise BandError(
                 f"Bands {roles[index]} and {role} both name band {index}: give each its own."

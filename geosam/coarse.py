@@ -16,7 +16,7 @@ from geosam.tasks import task
 from geosam.thresholds import Threshold, coarse_mask, drop_small
 from geosam.tiles import TileGrid, TileGroup, group_tiles
 from geosam.types import CoarseNetwork, Window
-from geosam.windows import read_window
+from geosam.windows import blocks_of, read_window
 
 NODATA = 255
 """Value of a coarse mask where the scene has no data in any band."""
@@ -44,9 +44,8 @@ def coarse_from_hsv(scene: xr.DataArray, stretch: Stretch, colours: HsvRange) ->
 
 
 def coarse_from_raster(raster: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
-    """Return the coarse mask a user's raster on the scene's grid gives: non-zero is water."""
-    values = raster.data[0] if raster.ndim == 3 else raster.data
-    return finish((values > 0) & ~da.isnan(values), scene)
+    """Return the coarse mask that a user's raster gives: (y, x) bool on the scene's grid."""
+    return finish(raster.data, scene)
 
 
 def coarse_from_network(
@@ -66,7 +65,7 @@ def coarse_from_network(
         Side of its tiles, and the pixels that neighbours share.
     """
     grid = TileGrid(scene.odc.geobox, size, overlap)
-    rgb = scene.sel(band=list(stretch.bands))
+    rgb = blocks_of(scene.sel(band=list(stretch.bands)))
 
     def predict(group: TileGroup) -> Delayed:
         predict_group = task(
@@ -118,7 +117,11 @@ def finish(water: da.Array, scene: xr.DataArray) -> xr.DataArray:
     )
     mask = da.where(void, np.uint8(NODATA), kept.astype(np.uint8))
     y, x = scene.dims[1:]
-    coords = {name: coord for name, coord in scene.coords.items() if "band" not in coord.dims and name != "band"}
+    coords = {
+        name: coord
+        for name, coord in scene.coords.items()
+        if "band" not in coord.dims and name != "band"
+    }
     return xr.DataArray(mask, dims=(y, x), coords=coords, name="coarse")
 
 

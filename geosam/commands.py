@@ -80,8 +80,8 @@ def write_coarse(
         coarse = prepared.prompts.coarse
         if coarse is None:
             raise PromptError(
-                f"--prompts {chosen.prompts} has no coarse mask. Use auto, index, hsv, learned, or a "
-                "raster."
+                f"--prompts {chosen.prompts} has no coarse mask. Use auto, index, hsv, learned or "
+                "a raster."
             )
         valid = int((coarse != NODATA).sum())
         share = int((coarse == 1).sum()) / valid if valid else 0.0

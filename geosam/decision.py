@@ -58,17 +58,27 @@ def decide(views: Views, options: Options) -> Decision:
         index = _index_name(roles, options.index)
         threshold = index_threshold(views, index, options.index_threshold)
         notes.append(threshold.sentence)
-        return Decision(composite, stretch, source, index=index, threshold=threshold, notes=tuple(notes))
+        return Decision(
+            composite, stretch, source, index=index, threshold=threshold, notes=tuple(notes)
+        )
     if source in ("hsv", "learned"):
         _check_bands(roles, RGB, f"--prompts {source}")
         hsv = parse_hsv(options.hsv) if options.hsv else DEFAULT_HSV
-        return Decision(composite, stretch, source, hsv=hsv, rgb_stretch=_fit(views, RGB, options), notes=tuple(notes))
+        return Decision(
+            composite,
+            stretch,
+            source,
+            hsv=hsv,
+            rgb_stretch=_fit(views, RGB, options),
+            notes=tuple(notes),
+        )
     return Decision(composite, stretch, source, notes=tuple(notes))
 
 
 def choose_composite(roles: Collection[str], wanted: str) -> tuple[str, str, str]:
     """Return the three bands the model sees: colour infrared where there is one, because water is
-    dark in the near infrared and little else is."""
+    dark in the near infrared and little else is.
+    """
     if wanted == "auto":
         if set(COLOUR_INFRARED) <= set(roles):
             return COLOUR_INFRARED
@@ -80,7 +90,9 @@ def choose_composite(roles: Collection[str], wanted: str) -> tuple[str, str, str
         )
     bands = tuple(name.strip() for name in wanted.split(","))
     if len(bands) != 3:
-        raise BandError(f"--composite {wanted!r} names {len(bands)} bands; it takes three, such as nir,red,green.")
+        raise BandError(
+            f"--composite {wanted!r} names {len(bands)} bands; it takes three, such as nir,red,green."
+        )
     _check_bands(roles, bands, "--composite")
     return bands  # type: ignore[return-value]
 
@@ -120,7 +132,9 @@ def _index_name(roles: Collection[str], wanted: str) -> str:
     if wanted == "auto":
         name = choose_index(roles)
         if name is None:
-            raise BandError(f"The scene has {', '.join(roles)}: no water index fits. Name a near infrared with --bands, or use --prompts learned.")
+            raise BandError(
+                f"The scene has {', '.join(roles)}: no water index fits. Name a near infrared with --bands, or use --prompts learned."
+            )
         return name
     if wanted not in INDICES:
         raise BandError(f"--index {wanted!r} is unknown. Indices: {', '.join(INDICES)}.")
@@ -132,8 +146,9 @@ def _fit(views: Views, bands: tuple[str, ...], options: Options) -> Stretch:
     return fit_stretch(views.preview, bands, parse_stretch(options.stretch))
 
 
-
 def _check_bands(roles: Collection[str], needed: Collection[str], asked_by: str) -> None:
     missing = [name for name in needed if name not in roles]
     if missing:
-        raise BandError(f"{asked_by} needs {', '.join(missing)}; the scene has {', '.join(roles)}. Name the roles with --bands.")
+        raise BandError(
+            f"{asked_by} needs {', '.join(missing)}; the scene has {', '.join(roles)}. Name the roles with --bands."
+        )

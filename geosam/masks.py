@@ -88,7 +88,7 @@ def _attempt(
         masks = _segment_batch(model, [pixels[i] for i in batch], [prompts[i] for i in batch])
     except GeosamError:
         raise
-    except Exception as error:  # a tile's border: what fails here is recorded as data
+    except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
         if len(batch) == 1:
             return [TileMask(FAILED, error=f"{type(error).__name__}: {error}")]
         return [mask for i in batch for mask in _attempt(model, [i], pixels, prompts)]

@@ -10,12 +10,17 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from geosam.coarse import coarse_from_hsv, coarse_from_index, coarse_from_network, coarse_from_raster
+from geosam.coarse import (
+    coarse_from_hsv,
+    coarse_from_index,
+    coarse_from_network,
+    coarse_from_raster,
+)
 from geosam.decision import Decision, decide
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
 from geosam.prompts.vector import read_prompts
-from geosam.raster import open_scene
+from geosam.raster import open_coarse
 from geosam.regrid import onto_scene
 from geosam.segmentation import PromptSource, Segmentation, probability, segment_groups
 from geosam.tiles import TileGrid
@@ -45,7 +50,9 @@ class Prepared:
     """Where prompts come from."""
 
 
-def segment(scene: xr.DataArray, *, model: str | Model = "river-tiny", **options: Any) -> xr.Dataset:
+def segment(
+    scene: xr.DataArray, *, model: str | Model = "river-tiny", **options: Any
+) -> xr.Dataset:
     """Find the water of a scene, lazily.
 
     Parameters
@@ -102,7 +109,10 @@ def load(options: Options) -> Model:
     from geosam.models.load import load_model
 
     return load_model(
-        options.model, device=options.device, precision=options.precision, tile_size=options.tile_size
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        tile_size=options.tile_size,
     )
 
 
@@ -129,7 +139,7 @@ def coarse_mask(views: Views, decision: Decision, options: Options) -> xr.DataAr
     if decision.index is not None and decision.threshold is not None:
         return coarse_from_index(views.working, decision.index, decision.threshold)
     if decision.source == "raster":
-        raster = open_scene(options.prompts, bands={"water": 1}, geobox=views.working.odc.geobox)
+        raster = open_coarse(options.prompts, views.working.odc.geobox)
         return coarse_from_raster(raster, views.working)
     assert decision.rgb_stretch is not None
     if decision.source == "hsv":

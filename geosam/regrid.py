@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -10,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from geosam.tasks import task
 from geosam.tiles import anchor
 from geosam.types import Window
-from geosam.windows import read_window
+from geosam.windows import Blocks, blocks_of, read_window
 
 
 def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
@@ -31,11 +33,11 @@ def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     DataArray (y, x) float32 on the scene's grid, NaN where the scene has no data in any band.
     """
     geobox = scene.odc.geobox
-    pixels = da.asarray(scene.data).rechunk({0: -1})
+    pixels, known = blocks_of(scene), blocks_of(values)
     factor = _factor(values.odc.geobox, geobox)
     lead = tuple(start % round(factor) for start in anchor(geobox)) if factor > 1 else (0, 0)
     blocks = [
-        [_block(values, pixels, window, factor, lead) for window in row] for row in _windows(pixels)
+        [_block(known, pixels, window, factor, lead) for window in row] for row in _windows(pixels)
     ]
     coords = {k: v for k, v in scene.coords.items() if k != "band" and "band" not in v.dims}
     return xr.DataArray(da.block(blocks), dims=scene.dims[1:], coords=coords)
@@ -46,28 +48,29 @@ def _factor(coarse: GeoBox, fine: GeoBox) -> float:
     return float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
 
 
-def _windows(pixels: da.Array) -> list[list[Window]]:
-    _, heights, widths = pixels.chunks
-    rows = np.concatenate([[0], np.cumsum(heights)])
-    cols = np.concatenate([[0], np.cumsum(widths)])
+def _windows(pixels: Blocks) -> list[list[Window]]:
     return [
-        [Window(int(r), int(c), int(h), int(w)) for c, w in zip(cols[:-1], widths, strict=True)]
-        for r, h in zip(rows[:-1], heights, strict=True)
+        [
+            Window(int(r), int(c), int(r_end - r), int(c_end - c))
+            for c, c_end in pairwise(pixels.cols)
+        ]
+        for r, r_end in pairwise(pixels.rows)
     ]
 
 
 def _block(
-    values: xr.DataArray, pixels: da.Array, window: Window, factor: float, lead: tuple[int, int]
+    values: Blocks, pixels: Blocks, window: Window, factor: float, lead: tuple[int, int]
 ) -> da.Array:
     source = _source_window(window, factor, lead)
     resample = task(_resample, source=source, window=window, factor=factor, lead=lead)
-    block = resample(read_window(values, source), pixels[(slice(None), *window.slices())])
+    block = resample(read_window(values, source), read_window(pixels, window))
     return da.from_delayed(block, (window.height, window.width), np.float32)
 
 
 def _source_window(window: Window, factor: float, lead: tuple[int, int]) -> Window:
     """Return the window of the model's grid under a window of the scene, a pixel wider where
-    values are interpolated."""
+    values are interpolated.
+    """
     if factor <= 1:
         m = round(1 / factor)
         return Window(window.row * m, window.col * m, window.height * m, window.width * m)
@@ -108,7 +111,8 @@ def _means(planes: np.ndarray, m: int) -> np.ndarray:
 
 def _positions(start: int, count: int, source: int, lead: int, factor: float) -> np.ndarray:
     """Return where the centres of the scene's pixels lie, counted from the centre of the first
-    value."""
+    value.
+    """
     return (np.arange(start, start + count) + 0.5 + lead) / factor - 0.5 - source
 
 

@@ -276,7 +276,9 @@ def draw_prompts(job: Job, prepared: Prepared) -> ScenePrompts:
         return ScenePrompts()
     with job.clock.time("prompts"):
         groups = group_tiles(prepared.grid, group_side(prepared.grid))
-        drawn = dask.compute(*group_prompts(groups, prepared.prompts).values())
+        drawn = dask.compute(
+            *group_prompts(groups, prepared.prompts).values(), optimize_graph=False
+        )
         return merge_prompts([*drawn, _dense_prompt(prepared)])
 
 
@@ -314,7 +316,7 @@ def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, g
     }
 
 
-def _outline_settings(job: Job, prepared: Prepared) -> dict[str, float | None]:
+def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:
     """Defaults follow the coarser of the two grids: the model saw nothing finer."""
     options = job.options
     native, working = (pixel_m(g) for g in (job.views.scene.odc.geobox, prepared.grid.geobox))

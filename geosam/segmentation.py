@@ -17,8 +17,8 @@ from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, tile_promp
 from geosam.stretch import Stretch
 from geosam.tasks import task
 from geosam.tiles import TileGrid, TileGroup, around, group_tiles
-from geosam.types import Model, PixelPrompts, Tile, Window
-from geosam.windows import read_window
+from geosam.types import Model, PixelPrompts, Tile
+from geosam.windows import blocks_of, read_window
 
 GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
@@ -102,7 +102,8 @@ def segment_groups(
         Tiles that go through the encoder at once.
     """
     groups = group_tiles(grid, group_side(grid))
-    composite = scene.sel(band=list(stretch.bands))
+    composite = blocks_of(scene.sel(band=list(stretch.bands)))
+    dense = None if prompts.coarse is None or not prompts.dense else blocks_of(prompts.coarse)
     points = group_prompts(groups, prompts)
     shared = {
         "model": model,
@@ -115,7 +116,7 @@ def segment_groups(
     done = {
         index: task(_segment_group, group=group, **shared)(
             read_window(composite, group.read),
-            _coarse_window(prompts, group.read),
+            None if dense is None else read_window(dense, group.read, NODATA),
             [points[near] for near in around(index) if near in points],
         )
         for index, group in groups.items()
@@ -134,22 +135,15 @@ def group_prompts(
     """Return tasks that draw the prompts each group owns, where a coarse mask gives them."""
     if prompts.rule is None or prompts.coarse is None:
         return {}
+    coarse = blocks_of(prompts.coarse)
     return {
-        index: task(_draw, group=group, rule=prompts.rule)(
-            read_window(prompts.coarse, group.read, NODATA)
-        )
+        index: task(_draw, group=group, rule=prompts.rule)(read_window(coarse, group.read, NODATA))
         for index, group in groups.items()
     }
 
 
 def _draw(coarse: np.ndarray, group: TileGroup, rule: PromptRule) -> ScenePrompts:
     return prompts_from_coarse(coarse, group.read, group.tiles, rule)
-
-
-def _coarse_window(prompts: PromptSource, window: Window) -> Delayed | None:
-    if prompts.coarse is None or not prompts.dense:
-        return None
-    return read_window(prompts.coarse, window, NODATA)
 
 
 def _segment_group(
@@ -168,9 +162,12 @@ def _segment_group(
     here = (given or merge_prompts(drawn)).within(group.read)
     windows = read_tiles(pixels, group.read, group.tiles)
     asked = [
-        _ask(here, tile, _cut_coarse(coarse, group, tile), unprompted, boxes) for tile in group.tiles
+        _ask(here, tile, _cut_coarse(coarse, group, tile), unprompted, boxes)
+        for tile in group.tiles
     ]
-    shown = [_show(window, tile, stretch) for window, tile in zip(windows, group.tiles, strict=True)]
+    shown = [
+        _show(window, tile, stretch) for window, tile in zip(windows, group.tiles, strict=True)
+    ]
     return segment_tiles(model, shown, asked, batch_size=batch_size)
 
 

@@ -61,7 +61,9 @@ class TileGrid:
 
     def tile(self, index: tuple[int, int]) -> Tile:
         """Return the tile of an index, which may overhang the scene."""
-        row, col = (self.stride * i - origin for i, origin in zip(index, anchor(self.geobox), strict=True))
+        row, col = (
+            self.stride * i - origin for i, origin in zip(index, anchor(self.geobox), strict=True)
+        )
         margin = self.overlap // 2
         return Tile(
             index,
@@ -108,9 +110,7 @@ def group_tiles(grid: TileGrid, per_side: int) -> dict[tuple[int, int], TileGrou
     return {index: _group(grid, per_side, index, tiles) for index, tiles in members.items()}
 
 
-def _group(
-    grid: TileGrid, per_side: int, index: tuple[int, int], tiles: list[Tile]
-) -> TileGroup:
+def _group(grid: TileGrid, per_side: int, index: tuple[int, int], tiles: list[Tile]) -> TileGroup:
     first = grid.tile((index[0] * per_side, index[1] * per_side))
     extent = per_side * grid.stride
     core = Window(first.core.row, first.core.col, extent, extent)
@@ -125,7 +125,8 @@ def around(index: tuple[int, int]) -> list[tuple[int, int]]:
 
 def anchor(geobox: GeoBox) -> tuple[int, int]:
     """Return (row, col) of the grid's first pixel, counted from the origin of the CRS along the
-    grid's own axes, to the nearest whole pixel."""
+    grid's own axes, to the nearest whole pixel.
+    """
     linear = _linear_part(geobox.affine)
     col, row = ~linear @ (geobox.affine.c, geobox.affine.f)
     return round(row), round(col)
@@ -157,21 +158,25 @@ def default_resolution(native_m: float) -> float:
 
 def zoom(geobox: GeoBox, factor: float) -> GeoBox:
     """Return the grid `factor` times as coarse, snapped to whole coarse pixels from the CRS origin,
-    so that two crops of a scene are seen on the same grid. It may overhang by less than a pixel."""
+    so that two crops of a scene are seen on the same grid. It may overhang by less than a pixel.
+    """
     if factor <= 1:
         finer = round(1 / factor)
         height, width = (side * finer for side in geobox.shape)
         return GeoBox((height, width), geobox.affine @ Affine.scale(1 / finer), geobox.crs)
     step = round(factor)
     row, col = (start % step for start in anchor(geobox))
-    shape = tuple(math.ceil((side + lead) / step) for side, lead in zip(geobox.shape, (row, col), strict=True))
+    shape = tuple(
+        math.ceil((side + lead) / step) for side, lead in zip(geobox.shape, (row, col), strict=True)
+    )
     affine = geobox.affine @ Affine.translation(-col, -row) @ Affine.scale(step)
     return GeoBox(shape, affine, geobox.crs)
 
 
 def blend_weights(size: int, overlap: int) -> np.ndarray:
     """Return (size, size) float32 weights that rise from each side over the overlap by a squared
-    sine and sum to 1 where all neighbours are there."""
+    sine and sum to 1 where all neighbours are there.
+    """
     ramp = np.sin((np.arange(overlap) + 0.5) / max(overlap, 1) * np.pi / 2) ** 2
     line = np.ones(size)
     line[:overlap] = ramp

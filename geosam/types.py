@@ -99,9 +99,13 @@ class PixelPrompts:
         if self.points.ndim != 3 or self.points.shape[2] != 2:
             raise ValueError(f"Points must have shape (n, k, 2), not {self.points.shape}.")
         if self.labels.shape != self.points.shape[:2]:
-            raise ValueError(f"Labels must have shape {self.points.shape[:2]}, not {self.labels.shape}.")
+            raise ValueError(
+                f"Labels must have shape {self.points.shape[:2]}, not {self.labels.shape}."
+            )
         if self.boxes is not None and self.boxes.shape != (len(self.points), 4):
-            raise ValueError(f"Boxes must have shape ({len(self.points)}, 4), not {self.boxes.shape}.")
+            raise ValueError(
+                f"Boxes must have shape ({len(self.points)}, 4), not {self.boxes.shape}."
+            )
 
     @property
     def kind(self) -> tuple[int, bool, bool]:
@@ -147,4 +151,5 @@ class CoarseNetwork(Protocol):
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Turn (n, 3, size, size) float32 RGB in [0, 1] (0.5 where nodata) into logits
-        (n, size, size) float32."""
+        (n, size, size) float32.
+        """

@@ -69,9 +69,13 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     """
     geobox = scene.odc.geobox
     if geobox is None or geobox.crs is None:
-        raise InputError("The scene has no CRS. Assign one, for example scene.odc.assign_crs('EPSG:32633').")
+        raise InputError(
+            "The scene has no CRS. Assign one, for example scene.odc.assign_crs('EPSG:32633')."
+        )
     if "band" not in scene.coords:
-        raise InputError("The scene has no band names. Assign roles, for example scene.assign_coords(band=['red', 'green', 'blue']).")
+        raise InputError(
+            "The scene has no band names. Assign roles, for example scene.assign_coords(band=['red', 'green', 'blue'])."
+        )
     factor = zoom_factor(pixel_m(geobox), wanted_m)
     step = max(1, -(-max(geobox.shape) // PREVIEW_PX))
     small = scene[:, ::step, ::step].compute()

@@ -1,7 +1,11 @@
-"""A window of a raster as a task, also where it overhangs."""
+"""Windows of a raster as tasks, also where they overhang it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
@@ -10,13 +14,44 @@ from geosam.tasks import task
 from geosam.types import Window
 
 
-def read_window(raster: xr.DataArray, window: Window, fill: float = np.nan) -> Delayed:
+@dataclass(frozen=True)
+class Blocks:
+    """The chunks of a raster as tasks.
+
+    A Dask array that is handed to a task is first copied into a graph of its own, and what it is
+    made of is computed anew for each copy. Its chunks are handed over as they are.
+    """
+
+    rows: np.ndarray
+    """(n + 1,) first row of each chunk, and one past the last."""
+    cols: np.ndarray
+    """(m + 1,) the same of columns."""
+    tasks: np.ndarray
+    """(n, m) object: each gives an array (..., y, x)."""
+    lead: tuple[int, ...]
+    """Sizes of the axes before y and x."""
+    dtype: np.dtype
+    """Of the raster."""
+
+
+def blocks_of(raster: xr.DataArray) -> Blocks:
+    """Return the chunks of a raster (..., y, x), lazy or in memory; all bands stay together."""
+    data = da.asarray(raster.data)
+    lead = data.shape[:-2]
+    data = data.rechunk(dict.fromkeys(range(len(lead)), -1))
+    heights, widths = data.chunks[-2:]
+    tasks = data.to_delayed(optimize_graph=False).reshape(len(heights), len(widths))
+    rows, cols = (np.concatenate([[0], np.cumsum(sizes)]) for sizes in (heights, widths))
+    return Blocks(rows, cols, tasks, lead, data.dtype)
+
+
+def read_window(blocks: Blocks, window: Window, fill: float = np.nan) -> Delayed:
     """Return a task that gives the pixels of a window of a raster.
 
     Parameters
     ----------
-    raster
-        (..., y, x), lazy or in memory.
+    blocks
+        Of the raster.
     window
         May overhang the raster.
     fill
@@ -27,18 +62,40 @@ def read_window(raster: xr.DataArray, window: Window, fill: float = np.nan) -> D
     Delayed
         Of an array (..., height, width) of the raster's dtype.
     """
-    height, width = raster.shape[-2:]
-    inside = window.intersection(Window(0, 0, height, width))
-    lead = raster.shape[:-2]
-    if inside is None:
-        shape = (*lead, window.height, window.width)
-        return task(np.full, shape=shape, fill_value=fill, dtype=raster.dtype)()
-    return task(_place, inside=inside, window=window, fill=fill)(raster.data[(..., *inside.slices())])
+    found = [
+        (block, blocks.tasks[i, j])
+        for i in _touched(blocks.rows, window.row, window.row_end)
+        for j in _touched(blocks.cols, window.col, window.col_end)
+        if (block := _block_window(blocks, i, j)).intersection(window)
+    ]
+    shape = (*blocks.lead, window.height, window.width)
+    windows = [block for block, _ in found]
+    place = task(_place, windows=windows, window=window, shape=shape, dtype=blocks.dtype, fill=fill)
+    return place([delayed for _, delayed in found])
 
 
-def _place(pixels: np.ndarray, inside: Window, window: Window, fill: float) -> np.ndarray:
-    if inside == window:
-        return pixels
-    out = np.full((*pixels.shape[:-2], window.height, window.width), fill, pixels.dtype)
-    out[(..., *inside.slices(window))] = pixels
+def _touched(starts: np.ndarray, first: int, end: int) -> range:
+    low = int(np.searchsorted(starts, first, side="right")) - 1
+    high = int(np.searchsorted(starts, end, side="left"))
+    return range(max(0, low), min(len(starts) - 1, high))
+
+
+def _block_window(blocks: Blocks, i: int, j: int) -> Window:
+    row, col = int(blocks.rows[i]), int(blocks.cols[j])
+    return Window(row, col, int(blocks.rows[i + 1]) - row, int(blocks.cols[j + 1]) - col)
+
+
+def _place(
+    pixels: Sequence[np.ndarray],
+    windows: Sequence[Window],
+    window: Window,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    fill: float,
+) -> np.ndarray:
+    out = np.full(shape, fill, dtype)
+    for block, values in zip(windows, pixels, strict=True):
+        common = block.intersection(window)
+        assert common is not None
+        out[(..., *common.slices(window))] = values[(..., *common.slices(block))]
     return out

@@ -59,7 +59,9 @@ def check_targets(targets: Targets, inputs: Sequence[str], overwrite: bool) -> N
         if path.suffix.lower() not in SUFFIXES[name]:
             raise OutputError(f"Output {path}: {name} must end in {' or '.join(SUFFIXES[name])}.")
         if path.resolve() in taken:
-            raise OutputError(f"Output {path} is an input or another output too. Choose another name.")
+            raise OutputError(
+                f"Output {path} is an input or another output too. Choose another name."
+            )
         taken.add(path.resolve())
         check_writable(path, overwrite)
 
@@ -74,13 +76,17 @@ def check_writable(path: Path, overwrite: bool) -> None:
     """
     folder = path.parent
     if not folder.is_dir():
-        raise OutputError(f"Output folder {folder} does not exist. Make it first, or choose another.")
+        raise OutputError(
+            f"Output folder {folder} does not exist. Make it first, or choose another."
+        )
     if not os.access(folder, os.W_OK):
         raise OutputError(f"Output folder {folder} is not writable. Choose another.")
     if path.is_dir():
         raise OutputError(f"Output {path} is a folder. Name a file.")
     if path.exists() and not overwrite:
-        raise OutputError(f"Output {path} exists already. Use --overwrite to replace it, or choose another name.")
+        raise OutputError(
+            f"Output {path} exists already. Use --overwrite to replace it, or choose another name."
+        )
 
 
 @contextmanager

@@ -76,7 +76,9 @@ def test_training_is_imported_by_nothing_that_runs():
         module
         for module in FILES
         if not module.startswith("geosam.training")
-        and any(name.startswith("geosam.training") for name in imported(module, inside_functions=True))
+        and any(
+            name.startswith("geosam.training") for name in imported(module, inside_functions=True)
+        )
     ]
     assert wrong == []
 

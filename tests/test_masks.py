@@ -25,8 +25,12 @@ class Recorder:
     def decode(self, features, prompts):
         assert len({p.kind for p in prompts}) == 1
         self.kinds.append((prompts[0].kind, len(prompts)))
-        logits = np.array([f + p.points[0, :, 0].sum() for f, p in zip(features["mean"], prompts, strict=True)])
-        return np.broadcast_to(logits[:, None, None], (len(logits), 4, 4)).astype(np.float32), np.ones(len(logits))
+        logits = np.array(
+            [f + p.points[0, :, 0].sum() for f, p in zip(features["mean"], prompts, strict=True)]
+        )
+        return np.broadcast_to(logits[:, None, None], (len(logits), 4, 4)).astype(
+            np.float32
+        ), np.ones(len(logits))
 
 
 def prompt(*xs):
@@ -49,7 +53,11 @@ def test_prompts_are_bucketed_by_count_and_never_padded():
     model = Recorder()
     prompts = [[prompt(1)], [prompt(1, 2)], [prompt(3)], [prompt(1, 2, 3)]]
     masks = segment_tiles(model, [tile(0)] * 4, prompts)
-    assert sorted(model.kinds) == [((1, False, False), 2), ((2, False, False), 1), ((3, False, False), 1)]
+    assert sorted(model.kinds) == [
+        ((1, False, False), 2),
+        ((2, False, False), 1),
+        ((3, False, False), 1),
+    ]
     assert [m.logits[0, 0] for m in masks] == [1, 3, 3, 6]
 
 

@@ -25,28 +25,71 @@ def scramble(network):
 
 
 def tiny_sam():
-    return SamModel(SamConfig(
-        vision_config={"hidden_size": 32, "output_channels": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-                       "image_size": 64, "patch_size": 16, "window_size": 2, "global_attn_indexes": [1],
-                       "num_pos_feats": 16, "mlp_ratio": 2.0},
-        prompt_encoder_config={"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 8},
-        mask_decoder_config={"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32},
-    ))
+    return SamModel(
+        SamConfig(
+            vision_config={
+                "hidden_size": 32,
+                "output_channels": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "image_size": 64,
+                "patch_size": 16,
+                "window_size": 2,
+                "global_attn_indexes": [1],
+                "num_pos_feats": 16,
+                "mlp_ratio": 2.0,
+            },
+            prompt_encoder_config={
+                "hidden_size": 32,
+                "image_size": 64,
+                "patch_size": 16,
+                "mask_input_channels": 8,
+            },
+            mask_decoder_config={
+                "hidden_size": 32,
+                "mlp_dim": 64,
+                "num_attention_heads": 2,
+                "iou_head_hidden_dim": 32,
+            },
+        )
+    )
 
 
 def tiny_sam2():
-    return Sam2Model(Sam2Config(
-        vision_config={
-            "backbone_config": {"model_type": "sam2_hiera_det_model", "hidden_size": 16, "num_attention_heads": 1, "blocks_per_stage": [1, 1, 1, 2],
-                                "embed_dim_per_stage": [16, 32, 64, 128], "num_attention_heads_per_stage": [1, 2, 4, 8],
-                                "window_size_per_stage": [8, 4, 8, 4], "global_attention_blocks": [4],
-                                "image_size": [64, 64], "window_positional_embedding_background_size": [7, 7]},
-            "backbone_channel_list": [128, 64, 32, 16], "fpn_hidden_size": 32,
-            "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]},
-        prompt_encoder_config={"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 8},
-        mask_decoder_config={"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32,
-                             "dynamic_multimask_via_stability": False},
-    ))
+    return Sam2Model(
+        Sam2Config(
+            vision_config={
+                "backbone_config": {
+                    "model_type": "sam2_hiera_det_model",
+                    "hidden_size": 16,
+                    "num_attention_heads": 1,
+                    "blocks_per_stage": [1, 1, 1, 2],
+                    "embed_dim_per_stage": [16, 32, 64, 128],
+                    "num_attention_heads_per_stage": [1, 2, 4, 8],
+                    "window_size_per_stage": [8, 4, 8, 4],
+                    "global_attention_blocks": [4],
+                    "image_size": [64, 64],
+                    "window_positional_embedding_background_size": [7, 7],
+                },
+                "backbone_channel_list": [128, 64, 32, 16],
+                "fpn_hidden_size": 32,
+                "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+            },
+            prompt_encoder_config={
+                "hidden_size": 32,
+                "image_size": 64,
+                "patch_size": 16,
+                "mask_input_channels": 8,
+            },
+            mask_decoder_config={
+                "hidden_size": 32,
+                "mlp_dim": 64,
+                "num_attention_heads": 2,
+                "iou_head_hidden_dim": 32,
+                "dynamic_multimask_via_stability": False,
+            },
+        )
+    )
 
 
 @pytest.fixture(scope="module", params=["sam", "sam2"])
@@ -54,16 +97,26 @@ def checkpoint(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     network = scramble({"sam": tiny_sam, "sam2": tiny_sam2}[request.param]())
     network.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": MEAN, "image_std": STD})
+    )
     return folder, network
 
 
 PROMPTS = {
     "one click": PixelPrompts(np.array([[[20.5, 31.5]]]), np.array([[1]])),
-    "three points": PixelPrompts(np.array([[[20.5, 31.5], [4.0, 60.0], [50.0, 7.0]]]), np.array([[1, 0, 1]])),
-    "a box": PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int), boxes=np.array([[3.0, 5.0, 40.0, 60.0]])),
-    "points and a mask": PixelPrompts(np.array([[[9.0, 9.0]]]), np.array([[1]]), masks=np.tri(64, dtype=bool)[None]),
-    "a mask": PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int), masks=np.tri(64, dtype=bool)[None]),
+    "three points": PixelPrompts(
+        np.array([[[20.5, 31.5], [4.0, 60.0], [50.0, 7.0]]]), np.array([[1, 0, 1]])
+    ),
+    "a box": PixelPrompts(
+        np.empty((1, 0, 2)), np.empty((1, 0), int), boxes=np.array([[3.0, 5.0, 40.0, 60.0]])
+    ),
+    "points and a mask": PixelPrompts(
+        np.array([[[9.0, 9.0]]]), np.array([[1]]), masks=np.tri(64, dtype=bool)[None]
+    ),
+    "a mask": PixelPrompts(
+        np.empty((1, 0, 2)), np.empty((1, 0), int), masks=np.tri(64, dtype=bool)[None]
+    ),
     "nothing": PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int)),
 }
 
@@ -78,13 +131,17 @@ def called_directly(network, pixels, prompt):
     if prompt.boxes is not None:
         inputs["input_boxes"] = torch.tensor(prompt.boxes[:, None] - 0.5, dtype=torch.float32)
     if prompt.masks is not None:
-        small = torch.tensor(prompt.masks, dtype=torch.float32).reshape(1, 16, 4, 16, 4).mean((2, 4))
+        small = (
+            torch.tensor(prompt.masks, dtype=torch.float32).reshape(1, 16, 4, 16, 4).mean((2, 4))
+        )
         inputs["input_masks"] = (12 * small - 6)[:, None]
     single_click = prompt.kind == (1, False, False)
     with torch.no_grad():
         output = network(**inputs, multimask_output=single_click)
     best = int(output.iou_scores[0, 0].argmax())
-    logits = torch.nn.functional.interpolate(output.pred_masks[:, 0], size=(64, 64), mode="bilinear")[0, best]
+    logits = torch.nn.functional.interpolate(
+        output.pred_masks[:, 0], size=(64, 64), mode="bilinear"
+    )[0, best]
     return logits.numpy(), float(output.iou_scores[0, 0, best])
 
 
@@ -119,7 +176,9 @@ def test_a_batch_equals_its_tiles(checkpoint):
 def test_a_sam2_checkpoint_takes_other_sizes(tmp_path):
     scramble(tiny_sam2()).save_pretrained(tmp_path)
     model = load_model(str(tmp_path), tile_size=96, device="cpu")
-    logits, _ = model.decode(model.encode(np.zeros((1, 3, 96, 96), np.float32)), [PROMPTS["one click"]])
+    logits, _ = model.decode(
+        model.encode(np.zeros((1, 3, 96, 96), np.float32)), [PROMPTS["one click"]]
+    )
     assert logits.shape == (1, 96, 96)
     with pytest.raises(ModelError, match="multiples of 32 px"):
         load_model(str(tmp_path), tile_size=100)

@@ -51,7 +51,10 @@ def test_the_blend_is_the_brute_force_weighted_mean():
     answers = {tile.index: rng.normal(size=(32, 32)).astype(np.float32) for tile in grid}
     total, weight = np.zeros((2, 400, 400))
     for tile in grid:
-        where = (slice(tile.read.row + 100, tile.read.row_end + 100), slice(tile.read.col + 100, tile.read.col_end + 100))
+        where = (
+            slice(tile.read.row + 100, tile.read.row_end + 100),
+            slice(tile.read.col + 100, tile.read.col_end + 100),
+        )
         total[where] += answers[tile.index] * blend_weights(32, 12)
         weight[where] += blend_weights(32, 12)
     blended = mosaic(grid, 3, lambda tile: answers[tile.index]).compute()

@@ -20,13 +20,17 @@ def declared():
 
 def test_environment_and_pyproject_agree():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    listed = dict(re.fullmatch(r"([\w-]+)(.*)", text).groups() for text in environment["dependencies"])
+    listed = dict(
+        re.fullmatch(r"([\w-]+)(.*)", text).groups() for text in environment["dependencies"]
+    )
     assert listed == {OTHER_NAMES.get(name, name): bound for name, bound in declared().items()}
 
 
 def test_constraints_pin_every_dependency_and_name_no_build():
     text = (ROOT / "constraints.txt").read_text()
-    pinned = {line.split("==")[0] for line in text.splitlines() if line and not line.startswith("#")}
+    pinned = {
+        line.split("==")[0] for line in text.splitlines() if line and not line.startswith("#")
+    }
     assert "+" not in text
     names = {re.sub(r"\[.*\]", "", name) for name in declared()} - {"python"}
     assert names <= pinned

@@ -8,15 +8,32 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from geosam.errors import OptionError
-from geosam.tiles import TileGrid, anchor, blend_weights, default_resolution, group_tiles, zoom, zoom_factor
+from geosam.tiles import (
+    TileGrid,
+    anchor,
+    blend_weights,
+    default_resolution,
+    group_tiles,
+    zoom,
+    zoom_factor,
+)
 
 UTM = GeoBox((300, 500), Affine(10, 0, 600_030, 0, -10, 5_000_070), "EPSG:32633")
-ROTATED = GeoBox((200, 150), Affine.translation(600_000, 5_000_000) @ Affine.rotation(30) @ Affine.scale(5, -5), "EPSG:32633")
+ROTATED = GeoBox(
+    (200, 150),
+    Affine.translation(600_000, 5_000_000) @ Affine.rotation(30) @ Affine.scale(5, -5),
+    "EPSG:32633",
+)
 SOUTH_UP = GeoBox((200, 150), Affine(5, 0, 600_000, 0, 5, 5_000_000), "EPSG:32633")
 
 
 @settings(max_examples=40, deadline=None)
-@given(size=st.integers(2, 90), overlap=st.integers(0, 40), row=st.integers(-200, 200), col=st.integers(-200, 200))
+@given(
+    size=st.integers(2, 90),
+    overlap=st.integers(0, 40),
+    row=st.integers(-200, 200),
+    col=st.integers(-200, 200),
+)
 def test_cores_partition_the_scene(size, overlap, row, col):
     if overlap > size // 2:
         overlap = size // 2
@@ -28,7 +45,9 @@ def test_cores_partition_the_scene(size, overlap, row, col):
     assert (owners == 1).all()
 
 
-@pytest.mark.parametrize("geobox", [UTM, ROTATED, SOUTH_UP], ids=["north-up", "rotated", "south-up"])
+@pytest.mark.parametrize(
+    "geobox", [UTM, ROTATED, SOUTH_UP], ids=["north-up", "rotated", "south-up"]
+)
 def test_a_crop_has_the_tiles_of_the_whole(geobox):
     crop = geobox[37:190, 21:140]
     whole = {tile.index: tile.read for tile in TileGrid(geobox, 64, 16)}
@@ -87,7 +106,14 @@ def test_an_overlap_as_large_as_the_tile_is_refused():
 
 @pytest.mark.parametrize(
     ("native", "wanted", "factor"),
-    [(0.057, None, 9), (10.0, None, 0.5), (1.0, None, 1), (10.0, 30.0, 3), (30.0, 10.0, 1 / 3), (10.0, 10.0, 1)],
+    [
+        (0.057, None, 9),
+        (10.0, None, 0.5),
+        (1.0, None, 1),
+        (10.0, 30.0, 3),
+        (30.0, 10.0, 1 / 3),
+        (10.0, 10.0, 1),
+    ],
 )
 def test_the_zoom_follows_the_ground_resolution(native, wanted, factor):
     assert zoom_factor(native, wanted) == pytest.approx(factor)

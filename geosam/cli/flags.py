@@ -25,7 +25,7 @@ TITLES = {
 }
 """Headings on the help page."""
 
-_TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.STRING}
+_TYPES: dict[type, click.ParamType] = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.STRING}
 
 
 class GroupedOption(click.Option):

@@ -74,7 +74,7 @@ def chosen_warnings(quiet: bool, debug: bool) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import rasterio
@@ -20,6 +19,7 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from geosam.errors import OptionError, OutputError
+from geosam.tasks import task
 from geosam.workspace import check_writable, disk_is_full
 
 NODATA = 255
@@ -102,7 +102,9 @@ def write_raster(
         os.replace(whole, path)
     except (RasterioError, OSError) as error:
         what = "The disk is full" if disk_is_full(error) else f"It failed ({error})"
-        raise OutputError(f"{what} while writing {path}. Free some space, or write elsewhere.") from error
+        raise OutputError(
+            f"{what} while writing {path}. Free some space, or write elsewhere."
+        ) from error
     finally:
         for left in (plain, whole):
             left.unlink(missing_ok=True)
@@ -163,8 +165,13 @@ def _stream(
         if form.scale is not None:
             target.scales = [form.scale] * stored.shape[0]
         target.update_tags(TIFFTAG_SOFTWARE="geosam")
-        store = da.store(stored.data, _Sink(target), lock=False, compute=False, return_stored=False)
-        _, results = dask.compute(store, tuple(along))
+        store = da.store(stored.data, _Sink(target), lock=False, compute=False)
+        # One graph: computed as two collections, the tasks they share would run once for each.
+        blocks = store.to_delayed(optimize_graph=False).ravel().tolist()
+        return tuple(task(_second)(blocks, list(along)).compute(optimize_graph=False))
+
+
+def _second(_: Any, results: list[Any]) -> list[Any]:
     return results
 
 

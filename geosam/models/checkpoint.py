@@ -28,7 +28,8 @@ class Normalisation:
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Normalise (n, 3, height, width) float32 in [0, 1]; a pixel at 0.5 in all channels is
-        nodata to the callers and becomes whatever 0.5 normalises to."""
+        nodata to the callers and becomes whatever 0.5 normalises to.
+        """
         shape = (1, 3, 1, 1)
         mean = np.asarray(self.mean, np.float32).reshape(shape)
         std = np.asarray(self.std, np.float32).reshape(shape)
@@ -58,9 +59,13 @@ def find_checkpoint(name: str) -> Path:
 
 def _check_folder(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
-        raise ModelError(f"Model folder {folder} has no config.json. Give a folder that transformers wrote.")
+        raise ModelError(
+            f"Model folder {folder} has no config.json. Give a folder that transformers wrote."
+        )
     if not any((folder / name).is_file() for name in WEIGHT_FILES):
-        raise ModelError(f"Model folder {folder} has no weights ({WEIGHT_FILES[0]}). Copy them beside config.json.")
+        raise ModelError(
+            f"Model folder {folder} has no weights ({WEIGHT_FILES[0]}). Copy them beside config.json."
+        )
     return folder
 
 
@@ -93,9 +98,13 @@ def read_config(folder: Path) -> dict:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read as JSON ({error}). Fetch the checkpoint anew.") from error
+        raise ModelError(
+            f"{folder / 'config.json'} cannot be read as JSON ({error}). Fetch the checkpoint anew."
+        ) from error
     if not isinstance(config, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a model configuration. Fetch the checkpoint anew.")
+        raise ModelError(
+            f"{folder / 'config.json'} is not a model configuration. Fetch the checkpoint anew."
+        )
     return config
 
 

@@ -27,7 +27,8 @@ class LearnedCoarse:
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Turn (n, 3, size, size) float32 RGB in [0, 1] (0.5 where nodata) into logits
-        (n, size, size) float32."""
+        (n, size, size) float32.
+        """
         with torch.inference_mode():
             batch = torch.as_tensor(pixels).to(self.placement.device, self.placement.dtype)
             logits = self.network(batch.contiguous(memory_format=torch.channels_last))

@@ -48,9 +48,13 @@ def _best_device() -> str:
 
 def _check_device(device: torch.device) -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device cuda: torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
+        raise OptionError(
+            "--device cuda: torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch."
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, counted from 0.")
+        raise OptionError(
+            f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, counted from 0."
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise OptionError("--device mps: torch sees no MPS device. Use --device cpu.")
 

@@ -18,7 +18,7 @@ DENSE_LOGIT = 6.0
 def prompt_tensors(
     prompts: Sequence[PixelPrompts], mask_size: tuple[int, int], placement: Placement
 ) -> dict[str, torch.Tensor]:
-    """Stack the prompts of n tiles, one object each.
+    r"""Stack the prompts of n tiles, one object each.
 
     SAM and SAM 2 take (0, 0) as the centre of the first pixel and add 0.5 themselves, while
     :class:`PixelPrompts` counts from its corner: 0.5 is subtracted here and nowhere else.
@@ -36,14 +36,16 @@ def prompt_tensors(
     -------
     dict
         ``input_points`` (n, 1, k, 2), ``input_labels`` (n, 1, k), ``input_boxes`` (n, 1, 4),
-        ``input_masks`` (n, 1, \\*mask_size): those there are.
+        ``input_masks`` (n, 1, *mask_size): those there are.
     """
     k, has_boxes, has_masks = prompts[0].kind
     tensors: dict[str, torch.Tensor] = {}
     if k:
         points = np.stack([p.points for p in prompts]) - 0.5
         tensors["input_points"] = torch.as_tensor(points, dtype=torch.float32)
-        tensors["input_labels"] = torch.as_tensor(np.stack([p.labels for p in prompts]), dtype=torch.int32)
+        tensors["input_labels"] = torch.as_tensor(
+            np.stack([p.labels for p in prompts]), dtype=torch.int32
+        )
     if has_boxes:
         boxes = np.stack([p.boxes for p in prompts if p.boxes is not None]) - 0.5
         tensors["input_boxes"] = torch.as_tensor(boxes, dtype=torch.float32)
@@ -55,7 +57,8 @@ def prompt_tensors(
 
 def wants_several_masks(kind: tuple[int, bool, bool]) -> bool:
     """Return whether the prompt is ambiguous (a single click), so that the best of three masks
-    is wanted; a box, a mask or several points mean one."""
+    is wanted; a box, a mask or several points mean one.
+    """
     return kind == (1, False, False)
 
 
@@ -68,7 +71,9 @@ def best_masks(logits: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor
 
 def upsample(logits: torch.Tensor, size: int) -> np.ndarray:
     """Bring (n, h, w) logits to (n, size, size) float32 on the CPU, bilinearly."""
-    full = F.interpolate(logits[:, None].float(), size=(size, size), mode="bilinear", align_corners=False)
+    full = F.interpolate(
+        logits[:, None].float(), size=(size, size), mode="bilinear", align_corners=False
+    )
     return full[:, 0].cpu().numpy()
 
 

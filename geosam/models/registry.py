@@ -117,8 +117,10 @@ def cached_folder(name: str) -> Path | None:
     """Return the folder of a model in the local cache of the Hugging Face hub, None without it."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(name, file) for file in ("config.json", "model.safetensors")]
-    return Path(found[0]).parent if all(isinstance(path, str) for path in found) else None
+    config, weights = (
+        try_to_load_from_cache(name, file) for file in ("config.json", "model.safetensors")
+    )
+    return Path(config).parent if isinstance(config, str) and isinstance(weights, str) else None
 
 
 def fetch_command(name: str) -> str:

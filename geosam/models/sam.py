@@ -65,6 +65,8 @@ def load_sam(name: str, folder: Path, placement: Placement, tile_size: int | Non
 
     size = int(read_config(folder).get("vision_config", {}).get("image_size", 1024))
     if tile_size not in (None, size):
-        raise ModelError(f"--tile-size {tile_size}: {name} takes {size} px only. Leave --tile-size out.")
+        raise ModelError(
+            f"--tile-size {tile_size}: {name} takes {size} px only. Leave --tile-size out."
+        )
     network = load_pretrained(SamModel, name, folder, placement)
     return Sam(name, sign_weights(folder), size, read_normalisation(folder), placement, network)

@@ -72,7 +72,9 @@ def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | No
     config = Sam2Config.from_pretrained(folder)
     size = tile_size or int(config.prompt_encoder_config.image_size)
     if size % SIZE_STEP:
-        raise ModelError(f"--tile-size {size}: {name} takes multiples of {SIZE_STEP} px. Use {size // SIZE_STEP * SIZE_STEP or SIZE_STEP}.")
+        raise ModelError(
+            f"--tile-size {size}: {name} takes multiples of {SIZE_STEP} px. Use {size // SIZE_STEP * SIZE_STEP or SIZE_STEP}."
+        )
     _resize(config, size)
     network = load_pretrained(Sam2Model, name, folder, placement, config=config)
     return Sam2(name, sign_weights(folder), size, read_normalisation(folder), placement, network)

@@ -52,13 +52,17 @@ def _read_layers(path: str | Path) -> list[gpd.GeoDataFrame]:
         own = [name for name in LAYERS if name in with_geometry]
         return [_read_layer(path, name) for name in own or with_geometry]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise PromptError(f"Prompts file {path} cannot be read as vectors ({error}). Give a GeoPackage, GeoJSON or shapefile.") from error
+        raise PromptError(
+            f"Prompts file {path} cannot be read as vectors ({error}). Give a GeoPackage, GeoJSON or shapefile."
+        ) from error
 
 
 def _read_layer(path: str | Path, layer: str) -> gpd.GeoDataFrame:
     table = gpd.read_file(path, layer=layer, engine="pyogrio")
     if table.crs is None:
-        raise PromptError(f"Prompts file {path} (layer {layer}) has no CRS. Save it again with the CRS of its coordinates.")
+        raise PromptError(
+            f"Prompts file {path} (layer {layer}) has no CRS. Save it again with the CRS of its coordinates."
+        )
     table.attrs["masks"] = layer == "prompt_masks"
     return table[~table.geometry.isna() & ~table.geometry.is_empty].explode(ignore_index=True)
 
@@ -67,7 +71,9 @@ def _on_grid(table: gpd.GeoDataFrame, geobox: GeoBox, path: str | Path) -> Scene
     labels, objects = _integers(table, "label", path), _integers(table, "object", path)
     if not set(labels) <= {0, 1}:
         wrong = next(label for label in labels if label not in (0, 1))
-        raise PromptError(f"Prompts file {path} has label {wrong}; a label is 1 (object) or 0 (background).")
+        raise PromptError(
+            f"Prompts file {path} has label {wrong}; a label is 1 (object) or 0 (background)."
+        )
     geometry = table.geometry.values
     kinds = shapely.get_type_id(np.asarray(geometry))
     boxes = (kinds == 3) & (labels == 1) & _is_box(np.asarray(geometry))
@@ -89,7 +95,9 @@ def _integers(table: gpd.GeoDataFrame, name: str, path: str | Path) -> np.ndarra
         return np.ones(len(table), int)
     values = pd.to_numeric(table[name], errors="coerce")
     if values.isna().any():
-        raise PromptError(f"Prompts file {path} has an empty or non-numeric {name!r}. Give every row a whole number.")
+        raise PromptError(
+            f"Prompts file {path} has an empty or non-numeric {name!r}. Give every row a whole number."
+        )
     return values.to_numpy(int)
 
 
@@ -108,12 +116,18 @@ def _is_box(geometry: np.ndarray) -> np.ndarray:
 def _to_grid(table: gpd.GeoDataFrame, geobox: GeoBox, path: str | Path) -> np.ndarray:
     world = np.asarray(table.geometry.to_crs(str(geobox.crs)).values)
     if not np.isfinite(shapely.get_coordinates(world)).all():
-        raise PromptError(f"Prompts file {path} has coordinates that do not exist in {geobox.crs}. Check its CRS.")
+        raise PromptError(
+            f"Prompts file {path} has coordinates that do not exist in {geobox.crs}. Check its CRS."
+        )
     return shapely.transform(world, lambda xy: to_pixels(xy, geobox))
 
 
 def _points(
-    geometry: np.ndarray, rows: np.ndarray, labels: np.ndarray, objects: np.ndarray, table: gpd.GeoDataFrame
+    geometry: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    objects: np.ndarray,
+    table: gpd.GeoDataFrame,
 ) -> ScenePrompts:
     return ScenePrompts(
         points=shapely.get_coordinates(geometry[rows]),
@@ -124,7 +138,9 @@ def _points(
     )
 
 
-def _boxes(geometry: np.ndarray, rows: np.ndarray, objects: np.ndarray, table: gpd.GeoDataFrame) -> ScenePrompts:
+def _boxes(
+    geometry: np.ndarray, rows: np.ndarray, objects: np.ndarray, table: gpd.GeoDataFrame
+) -> ScenePrompts:
     return ScenePrompts(
         boxes=shapely.bounds(geometry[rows]),
         box_objects=objects[rows],
@@ -132,8 +148,12 @@ def _boxes(geometry: np.ndarray, rows: np.ndarray, objects: np.ndarray, table: g
     )
 
 
-def _polygons(geometry: np.ndarray, rows: np.ndarray, labels: np.ndarray, objects: np.ndarray) -> ScenePrompts:
-    return ScenePrompts(polygons=geometry[rows], polygon_labels=labels[rows], polygon_objects=objects[rows])
+def _polygons(
+    geometry: np.ndarray, rows: np.ndarray, labels: np.ndarray, objects: np.ndarray
+) -> ScenePrompts:
+    return ScenePrompts(
+        polygons=geometry[rows], polygon_labels=labels[rows], polygon_objects=objects[rows]
+    )
 
 
 def _check_inside(prompts: ScenePrompts, geobox: GeoBox, path: str | Path) -> None:
@@ -146,4 +166,3 @@ def _check_inside(prompts: ScenePrompts, geobox: GeoBox, path: str | Path) -> No
             f"Prompts file {path}: {int((~inside).sum())} of {len(inside)} prompts lie outside the scene. "
             "Check the CRS of the file, or remove them."
         )
-

@@ -28,7 +28,7 @@ def union_geobox(files: Sequence[RasterFile], mosaic: str | None) -> tuple[GeoBo
     corners = [_corner(first, file) for file in files]
     if mosaic is None:
         _check_overlaps(files, corners)
-    low = np.min([corner for corner in corners], axis=0)
+    low = np.min(corners, axis=0)
     high = np.max([np.add(c, f.geobox.shape) for c, f in zip(corners, files, strict=True)], axis=0)
     affine = first.geobox.affine
     union = GeoBox(tuple(int(s) for s in high - low), _moved(affine, low), first.geobox.crs)
@@ -42,10 +42,14 @@ def _corner(first: RasterFile, file: RasterFile) -> tuple[int, int]:
     """Return (row, col) of a file's first pixel on the pixels of the first file."""
     a, b = first.geobox, file.geobox
     if a.crs != b.crs:
-        raise InputError(f"{file.path} is in {b.crs}, {first.path} in {a.crs}. Scenes of one mosaic need one CRS: warp them, or run them apart with -o DIR.")
+        raise InputError(
+            f"{file.path} is in {b.crs}, {first.path} in {a.crs}. Scenes of one mosaic need one CRS: warp them, or run them apart with -o DIR."
+        )
     sizes = np.array([[g.affine.a, g.affine.b, g.affine.d, g.affine.e] for g in (a, b)])
     if not np.allclose(sizes[0], sizes[1], rtol=1e-3, atol=1e-12):
-        raise InputError(f"{file.path} has pixels of {abs(b.affine.a):g}, {first.path} of {abs(a.affine.a):g}. Scenes of one mosaic need one resolution: run them apart with -o DIR.")
+        raise InputError(
+            f"{file.path} has pixels of {abs(b.affine.a):g}, {first.path} of {abs(a.affine.a):g}. Scenes of one mosaic need one resolution: run them apart with -o DIR."
+        )
     col, row = ~a.affine @ (b.affine.c, b.affine.f)
     return round(row), round(col)
 

@@ -97,9 +97,7 @@ def dark_values(part: Part) -> np.ndarray:
     return _scaled(part, np.full((len(part.indexes), 1, 1), stored))[:, 0, 0]
 
 
-def _present(
-    part: Part, window: Window, level: int | None, valid: ValidMask | None
-) -> np.ndarray:
+def _present(part: Part, window: Window, level: int | None, valid: ValidMask | None) -> np.ndarray:
     """Return (1 or band, y, x) bool: what the masks leave."""
     there = np.ones((1, window.height, window.width), bool)
     if part.file.mask != "none":

@@ -154,7 +154,7 @@ def _anchored(geobox: GeoBox, window: Window, factor: int) -> GeoBox:
     """
     row, col = window.row // factor, window.col // factor
     shape = -(-window.row_end // factor) - row, -(-window.col_end // factor) - col
-    affine = geobox.affine * Affine.scale(factor) * Affine.translation(col, row)
+    affine = geobox.affine @ Affine.scale(factor) @ Affine.translation(col, row)
     return GeoBox(shape, affine, geobox.crs)
 
 

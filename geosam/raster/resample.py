@@ -36,9 +36,7 @@ class AxisMap:
         """The whole number of pixels between aligned grids of one resolution, else None."""
         end = self.start + self.step * self.target
         near = round(self.start)
-        aligned = (
-            abs(self.start - near) < ALIGNED_PX and abs(end - near - self.target) < ALIGNED_PX
-        )
+        aligned = abs(self.start - near) < ALIGNED_PX and abs(end - near - self.target) < ALIGNED_PX
         return near if aligned else None
 
     def part(self, first: int, last: int) -> AxisMap:
@@ -103,7 +101,7 @@ def overview_geobox(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
     """Return the grid of an overview of `shape` (y, x) that covers the same ground."""
     height, width = shape
     scale = Affine.scale(geobox.shape.x / width, geobox.shape.y / height)
-    return GeoBox((height, width), geobox.affine * scale, geobox.crs)
+    return GeoBox((height, width), geobox.affine @ scale, geobox.crs)
 
 
 def axis_maps(source: GeoBox, target: GeoBox) -> tuple[AxisMap, AxisMap] | None:
@@ -116,7 +114,7 @@ def axis_maps(source: GeoBox, target: GeoBox) -> tuple[AxisMap, AxisMap] | None:
     """
     if source.crs != target.crs:
         return None
-    between: Affine = ~source.affine * target.affine
+    between: Affine = ~source.affine @ target.affine
     size = max(target.shape)
     if max(abs(between.b), abs(between.d)) * size > ALIGNED_PX:
         return None

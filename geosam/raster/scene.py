@@ -28,7 +28,20 @@ from geosam.raster.validity import ValidMask, find_frame, parse_valid
 from geosam.types import Window
 
 OPTICAL = frozenset(
-    {"coastal", "blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir2", "swir1", "swir2", "pan"}
+    {
+        "coastal",
+        "blue",
+        "green",
+        "red",
+        "rededge1",
+        "rededge2",
+        "rededge3",
+        "nir",
+        "nir2",
+        "swir1",
+        "swir2",
+        "pan",
+    }
 )
 """Roles whose values are reflectances or brightness: below zero they are noise."""
 
@@ -104,7 +117,9 @@ def inspect_scene(
     given = parse_bands(bands) if isinstance(bands, str) else dict(bands or {})
     as_files = {role: str(value) for role, value in given.items() if names_file(value)}
     if as_files and len(as_files) < len(given):
-        raise BandError("--bands mixes files and indices. Give one file for each band, or one index for each.")
+        raise BandError(
+            "--bands mixes files and indices. Give one file for each band, or one index for each."
+        )
     listed = tuple(os.fspath(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths))
     _check_named(listed, as_files)
     build = _band_files(as_files, crs) if as_files else _mosaic_files(listed, given, crs, mosaic)
@@ -146,7 +161,9 @@ def _band_files(files: Mapping[str, str], crs: str | None) -> _Build:
     first = next(iter(looked.values()))
     for role, file in looked.items():
         if file.geobox.crs != first.geobox.crs:
-            raise InputError(f"{file.path} ({role}) is in {file.geobox.crs}, {first.path} in {first.geobox.crs}. Bring all bands into one CRS.")
+            raise InputError(
+                f"{file.path} ({role}) is in {file.geobox.crs}, {first.path} in {first.geobox.crs}. Bring all bands into one CRS."
+            )
     finest = min(looked.values(), key=lambda file: abs(file.geobox.affine.determinant))
     parts = tuple(_part(file, file.geobox, (1,), (k,)) for k, file in enumerate(looked.values()))
     names = BandNames(tuple(looked), ("one file a band",) * len(looked))
@@ -162,7 +179,9 @@ def _mosaic_files(
     indexes = _scene_indexes(files[0])
     for file in files[1:]:
         if _scene_indexes(file) != indexes:
-            raise InputError(f"{file.path} has {len(_scene_indexes(file))} bands, {files[0].path} has {len(indexes)}. Scenes of one mosaic need the same bands.")
+            raise InputError(
+                f"{file.path} has {len(_scene_indexes(file))} bands, {files[0].path} has {len(indexes)}. Scenes of one mosaic need the same bands."
+            )
     names = _names_of(files[0], given, indexes)
     positions = tuple(range(len(indexes)))
     parts = [_part(file, box, indexes, positions) for file, box in zip(files, boxes, strict=True)]
@@ -178,7 +197,11 @@ def _names_of(file: RasterFile, given: Mapping[str, Any], indexes: tuple[int, ..
     if len(indexes) == 1 and not given:
         return BandNames(("band1",), ("",))
     names = infer_roles(
-        file.count, given=given, descriptions=file.descriptions, colours=file.colours, hint=Path(file.path).name
+        file.count,
+        given=given,
+        descriptions=file.descriptions,
+        colours=file.colours,
+        hint=Path(file.path).name,
     )
     return BandNames(
         tuple(names.names[i - 1] for i in indexes), tuple(names.reasons[i - 1] for i in indexes)
@@ -212,7 +235,9 @@ def _with_values(
     scaled = [(s, o) != (1.0, 0.0) for s, o in zip(scales, offsets, strict=True)]
     signed = np.dtype(part.file.dtype).kind == "i"
     roles = [names.names[k] for k in part.positions]
-    clipped = tuple(role in OPTICAL and (signed or s) for role, s in zip(roles, scaled, strict=True))
+    clipped = tuple(
+        role in OPTICAL and (signed or s) for role, s in zip(roles, scaled, strict=True)
+    )
     known = part.nodata if nodata is None else (nodata,) * n
     return replace(part, scales=scales, offsets=offsets, clipped=clipped, nodata=known)
 
@@ -233,7 +258,9 @@ def _without_frame(parts: tuple[Part, ...], wanted: str) -> tuple[Part, ...]:
     if wanted == "refuse":
         raise InputError(f"{found}. Set its nodata value, or use --frame nodata or --frame keep.")
     warnings.warn(
-        f"{found}, which is taken for nodata. Use --frame keep if it is data.", GeosamWarning, stacklevel=2
+        f"{found}, which is taken for nodata. Use --frame keep if it is data.",
+        GeosamWarning,
+        stacklevel=2,
     )
     return tuple(part.with_frame(frame) for part in parts)
 
@@ -314,7 +341,8 @@ def preview(source: Source, max_px: int = 1024) -> xr.DataArray:
 
 def coarsen(scene: xr.DataArray, factor: int) -> xr.DataArray:
     """Return the mean of the valid pixels of each `factor` x `factor` block, snapped to whole blocks
-    from the origin of the CRS, lazily; see :func:`geosam.tiles.zoom`."""
+    from the origin of the CRS, lazily; see :func:`geosam.tiles.zoom`.
+    """
     from geosam.tiles import anchor, zoom
 
     geobox = scene.odc.geobox
@@ -325,21 +353,64 @@ def coarsen(scene: xr.DataArray, factor: int) -> xr.DataArray:
     padded = da.pad(da.asarray(scene.data), [(0, 0), *pads], constant_values=np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        data = da.coarsen(_nanmean, padded.rechunk({0: -1, 1: 256 * factor, 2: 256 * factor}), {1: factor, 2: factor})
+        data = da.coarsen(
+            _nanmean,
+            padded.rechunk({0: -1, 1: 256 * factor, 2: 256 * factor}),
+            {1: factor, 2: factor},
+        )
     coords = {"band": scene.band, **xr_coords(target)}
     return xr.DataArray(data, coords=coords, dims=("band", *target.dimensions), attrs=scene.attrs)
 
 
-def _nanmean(values: np.ndarray, axis: tuple[int, ...], **_: Any) -> np.ndarray:
+def _nanmean(values: np.ndarray, axis: Any = None, **_: Any) -> np.ndarray:
     known = np.isfinite(values)
     count = known.sum(axis=axis)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (np.where(known, values, 0).sum(axis=axis) / count).astype(np.float32)
 
 
+def open_coarse(path: str | Path, geobox: GeoBox, chunks: int = 1024) -> xr.DataArray:
+    """Open a raster as a coarse mask on any grid, by nearest neighbour, lazily.
+
+    Parameters
+    ----------
+    path
+        ``"MASK.tif"``, where all but zero is water, or ``"classes.tif:VALUES"``; of a probability
+        (float, or with a GDAL scale) what is above a half.
+    geobox
+        The grid.
+
+    Returns
+    -------
+    DataArray (y, x) bool
+        False where the raster has no data or does not reach.
+
+    Raises
+    ------
+    InputError
+        If the raster cannot be read or does not touch the grid.
+    """
+    water = parse_valid(str(path))
+    if not water.file.geobox.extent.to_crs(geobox.crs).intersects(geobox.extent):
+        raise InputError(
+            f"{water.file.path} lies outside the scene. Give a coarse mask of the same place."
+        )
+    blocks = normalize_chunks((chunks, chunks), shape=tuple(geobox.shape), dtype=bool)
+    load = partial(_load_coarse, water=water, grid=geobox)
+    data = da.map_blocks(load, chunks=blocks, dtype=bool, meta=np.empty((0, 0), bool))
+    return xr.DataArray(data, coords=xr_coords(geobox), dims=geobox.dimensions)
+
+
+def _load_coarse(water: ValidMask, grid: GeoBox, block_info: dict | None = None) -> np.ndarray:
+    assert block_info is not None
+    (row, row_end), (col, col_end) = block_info[None]["array-location"]
+    return water.on(grid[row:row_end, col:col_end])
+
+
 def fingerprint(source: Source) -> str:
     """Return a SHA-256 that changes when the scene's files do: their sizes, grids and types, and a
-    sample of their pixels."""
+    sample of their pixels.
+    """
     digest = hashlib.sha256()
     for part in source.parts:
         file = part.file
@@ -350,7 +421,9 @@ def fingerprint(source: Source) -> str:
         corner = Window(max(0, row), max(0, col), min(64, height), min(64, width))
         window = corner.intersection(Window(0, 0, height, width))
         assert window is not None
-        block = read_block(source.parts, len(source.names.names), source.geobox[window.slices()], None)
+        block = read_block(
+            source.parts, len(source.names.names), source.geobox[window.slices()], None
+        )
         digest.update(np.nan_to_num(block, nan=-1.0).tobytes())
     return digest.hexdigest()
 

@@ -23,6 +23,7 @@ _FULL_READ_PX = 16_000_000  # About 0.2 s; a larger file without overviews is on
 _SAMPLE_PX = 512
 _LATTICE_PX = 32
 _GATHER_PX = 16_000_000
+_LEAST_ALPHA = 0.5  # An image band rarely holds so much of its darkest and brightest value.
 _EIGHT = np.ones((3, 3), bool)
 
 
@@ -35,12 +36,19 @@ class ValidMask:
     values: tuple[float, ...]
     """The values that count; empty: all but zero."""
 
+    @property
+    def floor(self) -> float:
+        """What a stored value must be above: 0 in a mask, that of a half in a probability."""
+        scale, offset = self.file.scales[0], self.file.offsets[0]
+        is_share = np.dtype(self.file.dtype).kind == "f" or scale != 1.0
+        return (0.5 - offset) / scale if is_share else 0
+
     def on(self, geobox: GeoBox) -> np.ndarray:
         """Return (y, x) bool on a grid, by nearest neighbour; False outside the mask."""
         nodata = self.file.nodata[0]
         fill = 0 if nodata is None else nodata
         values, inside = nearest_on(self.file, 1, geobox, fill)
-        keep = np.isin(values, self.values) if self.values else values != 0
+        keep = np.isin(values, self.values) if self.values else values > self.floor
         if nodata is not None and nodata not in self.values:
             keep &= values != nodata
         return keep & inside & ~np.isnan(values.astype(np.float32))
@@ -153,7 +161,7 @@ def source_window(source: GeoBox, target: GeoBox, margin: int = 3) -> Window | N
     """Return the pixels of `source` under a grid of another CRS or direction, or None."""
     edge = target.to_crs(source.crs) if source.crs != target.crs else target
     corners = np.array(edge.extent.exterior.points)
-    cols, rows = ~source.affine * (corners[:, 0], corners[:, 1])
+    cols, rows = ~source.affine @ (corners[:, 0], corners[:, 1])
     low = np.floor([rows.min(), cols.min()]).astype(int) - margin
     high = np.ceil([rows.max(), cols.max()]).astype(int) + margin
     box = Window(int(low[0]), int(low[1]), *(int(size) for size in high - low))
@@ -189,15 +197,37 @@ def find_frame(files: Sequence[RasterFile]) -> Frame | None:
     return Frame(float(value), float(region.mean()), reach)
 
 
+def holds_alpha(file: RasterFile, index: int) -> bool:
+    """Tell whether a band that is tagged as alpha is one: it hides or shows most of its pixels.
+
+    GDAL tags the fourth band of any 8-bit file as alpha unless it is told otherwise, and so the
+    near infrared of many orthomosaics.
+    """
+    if _cheap(file):
+        values = _thinned(file, [index], _thin_shape(file.geobox.shape))
+    else:
+        rows, cols = _lattice(file, _LATTICE_PX // 2)
+        points = [read_raw(file, [index], Window(i, j, 1, 1)) for i in rows for j in cols]
+        values = np.concatenate(points)
+    return bool(np.isin(values, (0, values.max())).mean() >= _LEAST_ALPHA)
+
+
 def _sampled(file: RasterFile, files: Sequence[RasterFile]) -> np.ndarray:
     """Return (band, rows, columns) thinned-out pixels, of one shape for all `files`."""
-    height, width = max((other.geobox.shape for other in files), key=lambda shape: shape.y)
+    shape = max((other.geobox.shape for other in files), key=lambda shape: shape.y)
     if all(_cheap(other) for other in files):
-        shape = min(height, _SAMPLE_PX), min(width, _SAMPLE_PX)
-        level = len(file.levels) - 1 if file.levels else None
-        whole = Window(0, 0, *(file.geobox.shape if level is None else file.levels[level]))
-        return read_raw(file, range(1, file.count + 1), whole, level, shape)
-    return _lattice(file, min(_LATTICE_PX, height, width))
+        return _thinned(file, range(1, file.count + 1), _thin_shape(shape))
+    return _probed(file, min(_LATTICE_PX, *shape))
+
+
+def _thin_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    return min(shape[0], _SAMPLE_PX), min(shape[1], _SAMPLE_PX)
+
+
+def _thinned(file: RasterFile, bands: Sequence[int], shape: tuple[int, int]) -> np.ndarray:
+    level = len(file.levels) - 1 if file.levels else None
+    whole = Window(0, 0, *(file.geobox.shape if level is None else file.levels[level]))
+    return read_raw(file, bands, whole, level, shape)
 
 
 def _cheap(file: RasterFile) -> bool:
@@ -205,29 +235,29 @@ def _cheap(file: RasterFile) -> bool:
     return height * width <= _FULL_READ_PX
 
 
-def _lattice(file: RasterFile, n: int) -> np.ndarray:
+def _lattice(file: RasterFile, n: int) -> tuple[list[int], list[int]]:
+    """Return `n` rows and `n` columns, spread from border to border."""
+    rows, cols = (np.linspace(0, size - 1, n).astype(int).tolist() for size in file.geobox.shape)
+    return rows, cols
+
+
+def _probed(file: RasterFile, n: int) -> np.ndarray:
     """Read n x n single pixels; the border of the lattice alone where that shows no frame."""
-    rows, cols = (np.linspace(0, size - 1, n).astype(int) for size in file.geobox.shape)
     sample = np.zeros((file.count, n, n), file.dtype)
     sample[0] = 1  # Bands that differ: not read, not a frame.
     edge = [(i, j) for i in range(n) for j in range(n) if {i, j} & {0, n - 1}]
-    _read_points(file, rows, cols, edge, sample)
+    _read_points(file, edge, sample)
     corner = sample[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     if (corner == corner[:1]).all(axis=0).any():
         inner = [(i, j) for i in range(1, n - 1) for j in range(1, n - 1)]
-        _read_points(file, rows, cols, inner, sample)
+        _read_points(file, inner, sample)
     return sample
 
 
 def _read_points(
-    file: RasterFile,
-    rows: np.ndarray,
-    cols: np.ndarray,
-    points: Sequence[tuple[int, int]],
-    sample: np.ndarray,
+    file: RasterFile, points: Sequence[tuple[int, int]], sample: np.ndarray
 ) -> None:
+    rows, cols = _lattice(file, sample.shape[1])
     bands = range(1, file.count + 1)
     for i, j in points:
         sample[:, i, j] = read_raw(file, bands, Window(rows[i], cols[j], 1, 1))[:, 0, 0]
-
-

@@ -1,0 +1,1 @@
+"""Training of the embedded models: data, prompt simulation, losses and loops."""

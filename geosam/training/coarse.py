@@ -1,0 +1,278 @@
+"""Train the coarse water network of `river-tiny`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from geosam.models.unet import CoarseWaterNet, save_coarse
+from geosam.training.augment import augment
+from geosam.training.loop import (
+    Average,
+    Clock,
+    Schedule,
+    append_row,
+    build_optimizer,
+    save_state,
+    set_rate,
+)
+from geosam.training.losses import bce_loss, dice_loss, mask_iou
+from geosam.training.painting import paint_river
+from geosam.training.sources import IGNORE, LAND, TRAINABLE, WATER, Scene, load_scenes
+from geosam.training.tiles import Sample, draw_tile
+
+SHARES = {
+    "chips_s2_rgb": 0.28,
+    "chips_multispectral": 0.20,
+    "aerial_ste_marguerite": 0.10,
+    "aerial_dubai": 0.10,
+    "aerial_monterey": 0.09,
+    "aerial_dry": 0.23,
+}
+"""How often a training tile comes from each data set."""
+
+PAINTED = {"aerial_dry": 0.4, "aerial_monterey": 0.3, "aerial_dubai": 0.1, "chips_s2_rgb": 0.04}
+"""Share of tiles of a data set that get a synthetic river."""
+
+SMOOTHING = {"chips_s2_rgb": 0.05}
+"""Label smoothing where labels are noisy."""
+
+BATCHES = ((192, 16), (192, 16), (256, 12), (384, 6))
+"""Tile size and batch size of a step, drawn at random: answers must not depend on the tile."""
+
+
+@dataclass(frozen=True)
+class CoarseRecipe:
+    """Everything that decides a training of the coarse network."""
+
+    minutes: float = 75.0
+    """Wall time."""
+
+    seed: int = 0
+    """Seeds weights and tiles."""
+
+    peak: float = 1e-3
+    """Highest learning rate; at 2e-3 the first thousand steps learned less."""
+
+    weight_decay: float = 0.02
+    """Of matrices and kernels."""
+
+    every: float = 5.0
+    """Minutes between validations and checkpoints."""
+
+    strength: float = 0.6
+    """How far colours are moved."""
+
+
+FROZEN_FROM = 0.7
+"""Progress from which batch normalisations keep their statistics, as in prediction."""
+
+
+class TileSource:
+    """Draws training tiles from several data sets by their shares."""
+
+    def __init__(
+        self, scenes: dict[str, list[Scene]], rng: np.random.Generator, strength: float = 1.0
+    ) -> None:
+        self.scenes = {name: found for name, found in scenes.items() if found}
+        self.rng, self.strength = rng, strength
+        self.names = list(self.scenes)
+        odds = np.array([SHARES.get(name, 0.1) for name in self.names])
+        self.odds = odds / odds.sum()
+        self.colours = water_colours([s for found in self.scenes.values() for s in found])
+
+    def draw(self, size: int) -> tuple[Sample, str]:
+        """One augmented tile and the data set it came from."""
+        name = str(self.rng.choice(self.names, p=self.odds))
+        scene = _draw_scene(self.scenes[name], self.rng)
+        sample = draw_tile(scene, size, self.rng)
+        if self.rng.random() < PAINTED.get(name, 0.0):
+            sample = paint_river(sample, self.rng, self.colours)
+        return augment(sample, self.rng, self.strength), name
+
+
+def _draw_scene(scenes: Sequence[Scene], rng: np.random.Generator) -> Scene:
+    """A scene; wet and dry ones alike where a data set has both, and every group alike."""
+    wet = [scene for scene in scenes if len(scene.wet)]
+    if wet and len(wet) < 0.5 * len(scenes):
+        dry = [scene for scene in scenes if not len(scene.wet)]
+        scenes = wet if rng.random() < 0.5 else dry
+    if scenes[0].source == "aerial_dry":
+        groups = sorted({scene.group for scene in scenes})
+        chosen = rng.choice(groups)
+        scenes = [scene for scene in scenes if scene.group == chosen]
+    return scenes[int(rng.integers(len(scenes)))]
+
+
+def water_colours(scenes: Sequence[Scene]) -> list[np.ndarray]:
+    """Mean raw colour, 0 to 1, of the water in every 8-bit scene that has some."""
+    colours = []
+    for scene in scenes:
+        if scene.is_rgb and len(scene.wet):
+            rows, cols = scene.wet[:200].T
+            colours.append(scene.levels[0][:, rows, cols].mean(1) / 255.0)
+    return colours
+
+
+def stack(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels (n, 3, y, x) float32 and labels (n, y, x) uint8 of several tiles."""
+    pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+    labels = torch.from_numpy(np.stack([sample.label for sample in samples]))
+    return pixels, labels
+
+
+def coarse_loss(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy everywhere and Dice where a tile has water.
+
+    Parameters
+    ----------
+    logits : torch.Tensor, (n, 1, y, x)
+    labels : torch.Tensor, (n, y, x)
+        LAND, WATER and IGNORE.
+    smoothing : torch.Tensor, (n,)
+        Label smoothing of each tile.
+
+    Returns
+    -------
+    torch.Tensor, ()
+    """
+    logits = logits[:, 0].float()
+    weight = (labels != IGNORE).float()
+    water = (labels == WATER).float()
+    soft = water * (1 - 2 * smoothing[:, None, None]) + smoothing[:, None, None]
+    entropy = bce_loss(logits, soft, weight).mean()
+    wet = (water.sum((1, 2)) > 0.002 * weight.sum((1, 2))).float()
+    dice = (dice_loss(logits, water, weight) * wet).sum() / wet.sum().clamp(min=1)
+    return entropy + 0.5 * dice
+
+
+def validation_tiles(
+    scenes: dict[str, list[Scene]], count: int, size: int = 256
+) -> dict[str, list[Sample]]:
+    """The same tiles at every call: each data set's scenes in turn, seeded."""
+    rng = np.random.default_rng(12345)
+    return {
+        name: [draw_tile(found[i % len(found)], size, rng, wet_share=0.8) for i in range(count)]
+        for name, found in scenes.items()
+        if found
+    }
+
+
+@torch.no_grad()
+def validate(net: CoarseWaterNet, tiles: dict[str, list[Sample]]) -> dict[str, float]:
+    """Median IoU of wet tiles and mean false-water share of dry ones, by data set."""
+    figures = {}
+    for name, samples in tiles.items():
+        pixels, labels = stack(samples)
+        water = torch.cat([net(part)[:, 0] > 0 for part in pixels.split(8)])
+        known = (labels != IGNORE).float()
+        truth = (labels == WATER).float()
+        share = (truth * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+        iou = mask_iou(water.float(), truth, known)
+        false = (water.float() * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+        wet, dry = share >= 0.01, (labels == LAND).any(2).any(1) & (share < 0.01)
+        if wet.any():
+            figures[f"{name}_iou"] = round(float(iou[wet].median()), 4)
+        if dry.any():
+            figures[f"{name}_false"] = round(float(false[dry].mean()), 4)
+    return figures
+
+
+def load_all(data: Path, split: str, cache: Path | None) -> dict[str, list[Scene]]:
+    """Scenes of every trainable data set."""
+    return {name: load_scenes(data, name, split, cache) for name in TRAINABLE}
+
+
+def train_coarse(data: Path, out: Path, cache: Path | None, recipe: CoarseRecipe) -> None:
+    """Train, logging to `coarse_log.csv` and writing the averaged network to `coarse/`.
+
+    Parameters
+    ----------
+    data : Path
+        Folder with the data sets.
+    out : Path
+        Gets the log, `coarse.pt` and `coarse/`.
+    cache : Path, optional
+        Folder for packed pixels.
+    recipe : CoarseRecipe
+        Time, seed and rates.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    source = TileSource(load_all(data, "train", cache), rng, recipe.strength)
+    tiles = validation_tiles(load_all(data, "val", cache), count=24)
+    net = CoarseWaterNet().train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run_coarse(net, source, tiles, out, recipe)
+
+
+def run_coarse(
+    net: CoarseWaterNet,
+    source: TileSource,
+    tiles: dict[str, list[Sample]],
+    out: Path,
+    recipe: CoarseRecipe,
+) -> CoarseWaterNet:
+    """The loop itself; returns the averaged network."""
+    average, optimizer = Average(net), build_optimizer(net, recipe.weight_decay)
+    schedule = Schedule(recipe.minutes, recipe.peak)
+    clock, step, seen, losses = Clock(recipe.minutes, recipe.every), 0, 0, []
+    while clock.progress < 1:
+        size, count = BATCHES[source.rng.integers(len(BATCHES))]
+        set_rate(optimizer, schedule.rate(clock.progress))
+        if clock.progress > FROZEN_FROM:
+            freeze_norms(net, average.net)
+        losses.append(coarse_step(net, source, optimizer, size, count))
+        average.update(net)
+        step, seen = step + 1, seen + count
+        if clock.rings() or clock.progress >= 1:
+            facts = {"minutes": round(clock.elapsed, 1), "steps": step, "tiles": seen}
+            loss = round(float(np.mean(losses)), 4)
+            losses.clear()
+            figures = validate(average.net, tiles)
+            append_row(out / "coarse_log.csv", {**facts, "loss": loss, **figures})
+            save_state(out / "coarse.pt", net, average, **facts)
+            save_coarse(average.net, out / "coarse")
+    return average.net
+
+
+def freeze_norms(net: CoarseWaterNet, average: CoarseWaterNet) -> None:
+    """Give batch normalisations the averaged statistics, once, and stop them from moving."""
+    for module, settled in zip(net.modules(), average.modules(), strict=True):
+        if isinstance(module, nn.BatchNorm2d) and module.training:
+            module.load_state_dict(settled.state_dict() | _affine(module))
+            module.eval()
+
+
+def _affine(norm: nn.BatchNorm2d) -> dict[str, torch.Tensor]:
+    """The learned part of a batch normalisation."""
+    return {"weight": norm.weight.detach(), "bias": norm.bias.detach()}
+
+
+def coarse_step(
+    net: CoarseWaterNet,
+    source: TileSource,
+    optimizer: torch.optim.Optimizer,
+    size: int,
+    count: int,
+) -> float:
+    """Draw a batch and take one step; returns the loss."""
+    samples, names = zip(*(source.draw(size) for _ in range(count)), strict=True)
+    pixels, labels = stack(samples)
+    smoothing = torch.tensor([SMOOTHING.get(name, 0.0) for name in names])
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(pixels.contiguous(memory_format=torch.channels_last))
+    loss = coarse_loss(logits, labels, smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())

@@ -1,0 +1,169 @@
+"""Synthetic truth: rivers painted over real land, and nested textured shapes.
+
+Thin rivers are rare in the labelled imagery, and a promptable model needs
+objects that are not water at all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from geosam.training.sources import IGNORE, LAND, WATER
+from geosam.training.tiles import Sample
+
+_PLAUSIBLE = np.array(
+    [
+        [0.38, 0.40, 0.30],
+        [0.30, 0.36, 0.28],
+        [0.45, 0.40, 0.30],
+        [0.15, 0.19, 0.17],
+        [0.10, 0.13, 0.14],
+        [0.20, 0.27, 0.33],
+        [0.25, 0.38, 0.42],
+        [0.28, 0.27, 0.20],
+    ]
+)
+"""Colours of turbid, dark, blue and stained rivers, seen from above in stretched RGB."""
+
+
+def smooth_noise(size: int, cells: float, rng: np.random.Generator) -> np.ndarray:
+    """Random field of unit spread with about `cells` bumps a side, (size, size)."""
+    count = max(2, int(np.ceil(cells)) + 2)
+    coarse = rng.standard_normal((count, count))
+    field = ndimage.zoom(coarse, size / (count - 1) + 1e-3, order=1)[:size, :size]
+    return (field / 0.7).astype(np.float32)
+
+
+def draw_course(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A meandering line through a tile, (n, 2) row and column, half a pixel apart."""
+    steps = np.arange(4 * size)
+    wander = rng.uniform(0.3, 1.3) * np.sin(
+        2 * np.pi * steps / rng.uniform(60, 400) + rng.uniform(0, 6)
+    )
+    wander += 0.5 * np.sin(2 * np.pi * steps / rng.uniform(40, 150) + rng.uniform(0, 6))
+    heading = rng.uniform(0, 2 * np.pi) + wander
+    track = np.cumsum(0.5 * np.stack([np.sin(heading), np.cos(heading)], 1), axis=0)
+    middle = track[len(track) // 2]
+    return track - middle + size * rng.uniform(0.25, 0.75, 2)
+
+
+def river_distance(size: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Signed distance to the banks of a random river, positive in the water, and its half width."""
+    course = np.rint(draw_course(size, rng)).astype(int)
+    course = course[((course >= 0) & (course < size)).all(1)]
+    line = np.ones((size, size), bool)
+    line[course[:, 0], course[:, 1]] = False
+    half = float(np.exp(rng.uniform(np.log(1.5), np.log(30.0))))
+    ripple = 1 + 0.2 * smooth_noise(size, rng.uniform(3, 12), rng)
+    if line.all():
+        return np.full((size, size), -np.inf), half
+    return half * ripple - ndimage.distance_transform_edt(line), half
+
+
+def paint_river(
+    sample: Sample, rng: np.random.Generator, colours: list[np.ndarray] | None = None
+) -> Sample:
+    """Lay a river over the land of a tile.
+
+    Parameters
+    ----------
+    sample : Sample
+        Pixels 0 to 1; water that is there stays water.
+    rng : numpy.random.Generator
+        Decides everything random.
+    colours : list of numpy.ndarray (3,), optional
+        Mean colours of real water to choose from beside the plausible ones.
+
+    Returns
+    -------
+    Sample
+    """
+    size = sample.label.shape[0]
+    distance, half = river_distance(size, rng)
+    feather = rng.uniform(0.5, 1.8)
+    opacity = np.clip(0.5 + distance / (2 * feather), 0, 1)
+    water = _water_pixels(sample, np.minimum(distance / half, 1), rng, colours)
+    cover = _canopy(sample, distance, half, rng)
+    alpha = opacity * (1 - cover) * (sample.label != IGNORE)
+    pixels = sample.pixels * (1 - alpha) + water * alpha
+    wet = (distance >= 0) & (cover < 0.7) & (sample.label == LAND)
+    label = np.where(wet, WATER, sample.label).astype(np.uint8)
+    return Sample(pixels.astype(np.float32), label, sample.zoom)
+
+
+def _water_pixels(
+    sample: Sample, depth: np.ndarray, rng: np.random.Generator, colours: list[np.ndarray] | None
+) -> np.ndarray:
+    """Colour of the water: smooth, darker or lighter in the middle, tinted by the land's light."""
+    size = sample.label.shape[0]
+    choices = colours if colours and rng.random() < 0.5 else list(_PLAUSIBLE)
+    colour = np.asarray(choices[rng.integers(len(choices))]) * rng.uniform(0.6, 1.5)
+    land = sample.pixels.mean((1, 2))
+    tint = land / max(1e-3, float(land.mean()))
+    colour = colour * tint ** rng.uniform(0, 0.7)
+    if rng.random() < 0.15:
+        colour = land * rng.uniform(0.5, 1.1)
+    shade = rng.uniform(-0.3, 0.15) * np.maximum(depth, 0)
+    shade = shade + rng.uniform(0, 0.12) * smooth_noise(size, rng.uniform(2, 10), rng)
+    grain = rng.uniform(0, 0.015) * rng.standard_normal((3, size, size), dtype=np.float32)
+    bed = rng.uniform(0, 0.25) * (sample.pixels - land[:, None, None])
+    return np.clip(colour[:, None, None] * (1 + shade) + grain + bed, 0, 1)
+
+
+def _canopy(
+    sample: Sample, distance: np.ndarray, half: float, rng: np.random.Generator
+) -> np.ndarray:
+    """How much of the water the land's trees hide, mostly along the banks, (y, x) 0 to 1."""
+    size = sample.label.shape[0]
+    if rng.random() < 0.4:
+        return np.zeros((size, size), np.float32)
+    clumps = smooth_noise(size, rng.uniform(10, 40), rng)
+    near_bank = np.clip(1.5 - 1.5 * distance / max(half, 1.0), 0.1, 1)
+    return np.clip((clumps - rng.uniform(0.3, 1.2)) * 2, 0, 1) * near_bank * rng.uniform(0.4, 1)
+
+
+def nested_shapes(size: int, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A disc in a ring in a square, or the like, each with its own textured fill.
+
+    Returns
+    -------
+    pixels : numpy.ndarray, (3, size, size) float32
+    masks : list of numpy.ndarray, (size, size) bool
+        From the innermost object to the outermost, each holding the ones inside it.
+    """
+    pixels = _texture(size, rng)
+    radius = size * rng.uniform(0.15, 0.45)
+    centre = rng.uniform(0.3, 0.7, 2) * size
+    masks: list[np.ndarray] = []
+    for _ in range(int(rng.integers(1, 4))):
+        mask = _shape(size, centre, radius, rng)
+        mask = mask & masks[0] if masks else mask
+        masks.insert(0, mask)
+        pixels = np.where(mask, _texture(size, rng), pixels)
+        radius *= rng.uniform(0.4, 0.75)
+        centre = centre + rng.uniform(-0.15, 0.15, 2) * radius
+    return pixels.astype(np.float32), [mask for mask in masks if mask.sum() > 12]
+
+
+def _shape(size: int, centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
+    rows, cols = np.mgrid[0:size, 0:size].astype(np.float32)
+    angle = rng.uniform(0, np.pi)
+    along = (rows - centre[0]) * np.cos(angle) + (cols - centre[1]) * np.sin(angle)
+    across = (cols - centre[1]) * np.cos(angle) - (rows - centre[0]) * np.sin(angle)
+    across = across * rng.uniform(1, 2.5)
+    kind = rng.integers(3)
+    if kind == 0:
+        return np.hypot(along, across) < radius
+    if kind == 1:
+        return np.maximum(abs(along), abs(across)) < radius
+    bumps = 1 + 0.3 * smooth_noise(size, rng.uniform(3, 8), rng)
+    return np.hypot(along, across) < radius * bumps
+
+
+def _texture(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A plain colour with low and high frequency variation, (3, size, size)."""
+    colour = rng.uniform(0.05, 0.95, (3, 1, 1))
+    slow = rng.uniform(0, 0.08) * smooth_noise(size, rng.uniform(2, 20), rng)
+    fast = rng.uniform(0, 0.08) * rng.standard_normal((3, size, size), dtype=np.float32)
+    return np.clip(colour + slow + fast, 0, 1)

@@ -1,0 +1,343 @@
+"""Measure `river-tiny` on the test split, data set by data set.
+
+Figures follow one rule everywhere: IoU over images with at least 1 % water, the
+share of false water over the others, unknown pixels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional
+from transformers import Sam2Model
+
+from geosam.models.unet import CoarseWaterNet, load_coarse
+from geosam.training.promptable import (
+    TILE,
+    NoPositions,
+    Prompts,
+    answer,
+    move_outline,
+    normalise,
+)
+from geosam.training.simulation import DENSE_LOGIT, drop_parts
+from geosam.training.sources import IGNORE, WATER, Scene, load_scenes
+from geosam.training.tiles import NODATA_FILL, RGB_BANDS, stretch
+
+ZOOMS = {
+    "chips_s2_rgb": 2.0,
+    "chips_multispectral": 2.0,
+    "aerial_ste_marguerite": 0.25,
+    "aerial_dubai": 1.0,
+    "aerial_monterey": 0.4,
+    "aerial_deepglobe": 1.0,
+    "aerial_dry": 0.5,
+    "naip": 1.0,
+}
+"""Shown pixels for each native pixel: aerial images at about 0.5 m, satellite at twice theirs."""
+
+STRETCH = ("joint", 1.0, 99.0)
+"""One pair of percentiles for a whole image."""
+
+WET = 0.01
+"""Share of known pixels that are water from which an image counts as wet."""
+
+CORRUPTIONS = {"eroded 3": -3.0, "dilated 3": 3.0, "clean": 0.0}
+"""Native pixels by which a prompting mask is moved."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test image as the networks see it."""
+
+    pixels: np.ndarray
+    """(3, y, x) float32, 0 to 1."""
+
+    water: np.ndarray
+    """(y, x) bool."""
+
+    known: np.ndarray
+    """(y, x) bool."""
+
+    zoom: float
+    """Shown pixels for each native one."""
+
+    @property
+    def is_wet(self) -> bool:
+        """Whether at least 1 % of the known pixels are water."""
+        return bool((self.water & self.known).sum() >= WET * max(1, self.known.sum()))
+
+
+def show_scene(scene: Scene, bands: tuple[int, ...] | None = None) -> Shown:
+    """A whole test image, stretched and brought to its working resolution."""
+    zoom = ZOOMS.get(scene.group, ZOOMS.get(scene.source, 1.0))
+    level = min(len(scene.levels) - 1, max(0, int(np.floor(-np.log2(zoom)))))
+    raw, label = scene.levels[level].astype(np.float32), scene.labels[level]
+    bands = bands or ((0, 1, 2) if scene.is_rgb else RGB_BANDS)
+    pixels = stretch(raw[list(bands)], scene, bands, STRETCH)
+    pixels[:, (raw == 0).all(0)] = NODATA_FILL
+    factor = zoom * 2**level
+    return Shown(_resize(pixels, factor), *_resize_label(label, factor), zoom)
+
+
+def _resize(pixels: np.ndarray, factor: float) -> np.ndarray:
+    shape = [max(32, round(length * factor)) for length in pixels.shape[1:]]
+    out = functional.interpolate(
+        torch.from_numpy(pixels)[None], shape, mode="bilinear", antialias=factor < 1
+    )
+    return out[0].numpy()
+
+
+def _resize_label(label: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    water = _resize((label == WATER).astype(np.float32)[None], factor)[0] >= 0.5
+    known = _resize((label != IGNORE).astype(np.float32)[None], factor)[0] > 0.99
+    return water, known
+
+
+def iou(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> float:
+    """Intersection over union where the truth is known; two empty masks agree."""
+    either = ((first | second) & known).sum()
+    return 1.0 if either == 0 else float((first & second & known).sum() / either)
+
+
+def boundary_f1(
+    answered: np.ndarray, truth: np.ndarray, known: np.ndarray, tolerance_px: float = 2.0
+) -> float:
+    """F1 of outlines that lie within a tolerance of each other, where the truth is known."""
+
+    def outline(mask: np.ndarray) -> np.ndarray:
+        return mask & ~ndimage.binary_erosion(mask, border_value=1)
+
+    mine, theirs = outline(answered) & known, outline(truth) & known
+    if not mine.any() or not theirs.any():
+        return float(mine.any() == theirs.any())
+    near_theirs = ndimage.distance_transform_edt(~outline(truth)) <= tolerance_px
+    near_mine = ndimage.distance_transform_edt(~outline(answered)) <= tolerance_px
+    precision, recall = (
+        (mine & near_theirs).sum() / mine.sum(),
+        (theirs & near_mine).sum() / theirs.sum(),
+    )
+    return float(2 * precision * recall / max(1e-9, precision + recall))
+
+
+@torch.inference_mode()
+def find_water(net: CoarseWaterNet, pixels: np.ndarray, size: int = 512) -> np.ndarray:
+    """Logits of the coarse network over an image of any size, (y, x) float32.
+
+    Tiles overlap by a quarter and are blended with weights that fall towards
+    their edges.
+    """
+
+    def predict(tile: np.ndarray, _: tuple[int, int]) -> np.ndarray:
+        return net(torch.from_numpy(tile)[None])[0, 0].numpy()
+
+    return _blend(pixels, size, predict)
+
+
+@torch.inference_mode()
+def prompt_with(model: Sam2Model, pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Logits of the promptable network for a coarse mask over an image, (y, x) float32.
+
+    Parameters
+    ----------
+    model : Sam2Model
+    pixels : numpy.ndarray, (3, y, x)
+        0 to 1, nodata 0.5.
+    mask : numpy.ndarray, (y, x) bool
+        The only prompt. A tile without any of it is answered with the mask itself.
+    """
+
+    def predict(tile: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
+        given = _window(mask.astype(np.float32)[None], origin, TILE, 0.0)[0]
+        if not given.any():
+            return np.full((TILE, TILE), -DENSE_LOGIT, np.float32)
+        halved = given.reshape(TILE // 2, 2, TILE // 2, 2).mean((1, 3)) >= 0.5
+        dense = torch.from_numpy(np.where(halved, DENSE_LOGIT, -DENSE_LOGIT).astype(np.float32))
+        prompts = Prompts(None, None, None, dense[None, None])
+        logits, _, _ = answer(model, prompts, normalise(torch.from_numpy(tile)[None]))
+        return functional.interpolate(logits, (TILE, TILE), mode="bilinear")[0, 0].numpy()
+
+    return _blend(pixels, TILE, predict)
+
+
+def _blend(
+    pixels: np.ndarray, size: int, predict: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+) -> np.ndarray:
+    ramp = np.minimum(np.arange(size) + 0.5, size - np.arange(size) - 0.5) / size
+    weight = np.outer(ramp, ramp).astype(np.float32)
+    total = np.zeros((2, *pixels.shape[1:]), np.float32)
+    for row, col in _origins(pixels.shape[1:], size):
+        logits = predict(_window(pixels, (row, col), size, NODATA_FILL), (row, col))
+        rows, cols = slice(max(0, row), row + size), slice(max(0, col), col + size)
+        height, width = total[0, rows, cols].shape
+        inside = (
+            slice(max(0, -row), max(0, -row) + height),
+            slice(max(0, -col), max(0, -col) + width),
+        )
+        total[0, rows, cols] += (logits * weight)[inside]
+        total[1, rows, cols] += weight[inside]
+    return total[0] / total[1]
+
+
+def _origins(shape: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Upper left corners of tiles that cover an image, centred on it where it is smaller."""
+    starts = []
+    for length in shape:
+        if length <= size:
+            starts.append([-((size - length) // 2)])
+        else:
+            count = int(np.ceil((length - size) / (0.75 * size))) + 1
+            starts.append(np.linspace(0, length - size, count).astype(int).tolist())
+    return ((row, col) for row in starts[0] for col in starts[1])
+
+
+def _window(pixels: np.ndarray, origin: tuple[int, int], size: int, fill: float) -> np.ndarray:
+    """A window that may overhang the image, its overhang filled."""
+    out = np.full((pixels.shape[0], size, size), fill, np.float32)
+    top, left = max(0, -origin[0]), max(0, -origin[1])
+    part = pixels[:, max(0, origin[0]) : origin[0] + size, max(0, origin[1]) : origin[1] + size]
+    out[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+    return out
+
+
+def corrupted(shown: Shown, shift_native_px: float, drop: bool, seed: int) -> np.ndarray:
+    """The true mask moved by native pixels, without some of its parts if asked."""
+    truth = shown.water & shown.known
+    mask = move_outline(truth, shift_native_px * shown.zoom) if shift_native_px else truth
+    return drop_parts(mask, np.random.default_rng(seed)) if drop else mask
+
+
+def load_networks(folder: Path) -> tuple[CoarseWaterNet, Sam2Model]:
+    """Both networks of a `river-tiny` folder, in float32, ready to predict."""
+    model = Sam2Model.from_pretrained(folder, dtype=torch.float32).eval()
+    model.vision_encoder.neck.position_encoding = NoPositions()
+    return load_coarse(folder / "coarse"), model
+
+
+def rate_coarse(net: CoarseWaterNet, images: Sequence[Shown]) -> dict[str, float]:
+    """IoU of wet images, and the share of false water of dry ones."""
+    wet, dry = [], []
+    for shown in images:
+        water = find_water(net, shown.pixels) > 0
+        if shown.is_wet:
+            wet.append(iou(water, shown.water, shown.known))
+        elif shown.known.any():
+            dry.append(float((water & shown.known).sum() / shown.known.sum()))
+    return {**_spread("iou", wet), **_false(dry)}
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    low, middle = np.percentile(values, [25, 50])
+    return {"wet images": len(values), f"{name} median": middle, f"{name} quartile": low}
+
+
+def _false(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    high = np.percentile(values, 90)
+    return {"dry images": len(values), "false mean": float(np.mean(values)), "false 90 %": high}
+
+
+def rate_prompted(model: Sam2Model, images: Sequence[Shown]) -> dict[str, float]:
+    """Median IoU of wrong masks and of the answers to them, by kind of error."""
+    figures: dict[str, float] = {}
+    wet = [shown for shown in images if shown.is_wet]
+    for name, shift in CORRUPTIONS.items():
+        for drop in (False, True) if shift else (False,):
+            title = f"{name}, parts dropped" if drop else name
+            pairs = [
+                _before_after(model, shown, corrupted(shown, shift, drop, k))
+                for k, shown in enumerate(wet)
+            ]
+            before, after = np.median(np.array(pairs), axis=0) if pairs else (np.nan, np.nan)
+            figures[f"{title}: given"], figures[f"{title}: answered"] = before, after
+    return figures
+
+
+def _before_after(model: Sam2Model, shown: Shown, mask: np.ndarray) -> tuple[float, float]:
+    answered = prompt_with(model, shown.pixels, mask) > 0
+    return iou(mask, shown.water, shown.known), iou(answered, shown.water, shown.known)
+
+
+def rate_chain(net: CoarseWaterNet, model: Sam2Model, images: Sequence[Shown]) -> dict[str, float]:
+    """Coarse network and the promptable one after it: median IoU and boundary F1 of both."""
+    rows = []
+    for shown in (image for image in images if image.is_wet):
+        coarse = find_water(net, shown.pixels) > 0
+        final = prompt_with(model, shown.pixels, coarse) > 0
+        rows.append(
+            [
+                iou(coarse, shown.water, shown.known),
+                iou(final, shown.water, shown.known),
+                boundary_f1(coarse, shown.water, shown.known),
+                boundary_f1(final, shown.water, shown.known),
+            ]
+        )
+    names = ("coarse iou", "final iou", "coarse boundary f1", "final boundary f1")
+    return dict(zip(names, np.median(np.array(rows), axis=0), strict=True)) if rows else {}
+
+
+def load_shown(
+    data: Path,
+    source: str,
+    cache: Path | None,
+    bands: tuple[int, ...] | None = None,
+    most: int = 60,
+) -> list[Shown]:
+    """Test images of a data set, evenly picked where there are more than `most`."""
+    scenes = load_scenes(data, source, "test", cache)
+    step = max(1, len(scenes) // most)
+    return [show_scene(scene, bands) for scene in scenes[::step]]
+
+
+def as_table(rows: dict[str, dict[str, float]]) -> str:
+    """A Markdown table of figures by data set."""
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    lines = ["| data set | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(row.get(key)) for key in columns) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def evaluate(folder: Path, data: Path, cache: Path | None, most: int = 60) -> str:
+    """The evaluation of `river-tiny` as three Markdown tables.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the promptable network, and the coarse one in `coarse/`.
+    data : Path
+        Folder with the data sets.
+    cache : Path, optional
+        Folder for packed pixels.
+    most : int
+        Most images of a data set.
+    """
+    net, model = load_networks(folder)
+    names = list(ZOOMS)[:-1]
+    images = {name: load_shown(data, name, cache, most=most) for name in names}
+    infrared = load_shown(data, "chips_multispectral", cache, (3, 2, 1), most)
+    coarse = {name: rate_coarse(net, found) for name, found in images.items()}
+    chain = {name: rate_chain(net, model, found) for name, found in images.items()}
+    asked = {name: found for name, found in images.items() if any(x.is_wet for x in found)}
+    asked["chips_multispectral, nir red green"] = infrared
+    prompted = {name: rate_prompted(model, found) for name, found in asked.items()}
+    parts = (
+        ("Coarse network", coarse),
+        ("Coarse network, then promptable network", {k: v for k, v in chain.items() if v}),
+        ("Promptable network on wrong masks, median IoU", prompted),
+    )
+    return "\n\n".join(f"### {title}\n\n{as_table(rows)}" for title, rows in parts)

@@ -1,0 +1,67 @@
+"""Train the two networks of `river-tiny`, and measure them; run each with `python -m`.
+
+geosam.training.river_tiny coarse --data ../shared/data --out runs
+geosam.training.river_tiny promptable --data ../shared/data --out runs --coarse runs/coarse
+geosam.training.river_tiny evaluate --data ../shared/data --out runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from geosam.training.coarse import CoarseRecipe, train_coarse
+from geosam.training.promptable import PromptableRecipe, train_promptable
+from geosam.training.report import evaluate
+
+EMBEDDED = Path(__file__).parents[1] / "models" / "river_tiny"
+"""Where the weights that ship lie."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command of the training script."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    _COMMANDS[options.command](options)
+
+
+def _train_coarse(options: argparse.Namespace) -> None:
+    recipe = CoarseRecipe(minutes=options.minutes, seed=options.seed)
+    train_coarse(options.data, options.out, options.cache, recipe)
+
+
+def _train_promptable(options: argparse.Namespace) -> None:
+    recipe = PromptableRecipe(minutes=options.minutes, seed=options.seed, coarse=options.coarse)
+    train_promptable(options.data, options.out, options.cache, recipe)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    table = evaluate(options.model, options.data, options.cache)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "evaluation.md").write_text(table + "\n")
+    sys.stdout.write(table + "\n")
+
+
+_COMMANDS = {"coarse": _train_coarse, "promptable": _train_promptable, "evaluate": _evaluate}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="river_tiny", description=__doc__)
+    parser.add_argument("command", choices=list(_COMMANDS))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--coarse", type=Path)
+    parser.add_argument("--model", type=Path, default=EMBEDDED)
+    parser.add_argument("--minutes", type=float, default=75.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

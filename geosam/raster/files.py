@@ -210,7 +210,7 @@ def _check_usable(src: rasterio.DatasetReader, path: str) -> None:
 
 
 def _crs_of(src: rasterio.DatasetReader, path: str, crs: str | None) -> str:
-    """Return the CRS of a georeferenced raster as WKT."""
+    """Return the CRS of a georeferenced raster, as ``EPSG:32618`` or, if it has no code, WKT."""
     if src.transform.is_identity:
         kind = "only ground control points" if src.gcps[0] else "no geotransform"
         raise InputError(
@@ -218,7 +218,7 @@ def _crs_of(src: rasterio.DatasetReader, path: str, crs: str | None) -> str:
             "bring it onto a map grid first, for example with gdalwarp."
         )
     if crs is not None:
-        return _parsed_crs(crs).to_wkt()
+        return _named(_parsed_crs(crs))
     if src.crs is None or not src.crs.to_wkt():
         raise InputError(f"{path} has no CRS: give it with --crs, for example --crs EPSG:32618.")
     if not (src.crs.is_geographic or src.crs.is_projected):
@@ -226,7 +226,12 @@ def _crs_of(src: rasterio.DatasetReader, path: str, crs: str | None) -> str:
             f"{path} has a local CRS that does not tell where on Earth it lies: "
             "give a map CRS with --crs, for example --crs EPSG:32618."
         )
-    return src.crs.to_wkt()
+    return _named(src.crs)
+
+
+def _named(crs: rasterio.crs.CRS) -> str:
+    authority = crs.to_authority(confidence_threshold=100)
+    return ":".join(authority) if authority else crs.to_wkt()
 
 
 def _parsed_crs(crs: str) -> rasterio.crs.CRS:

@@ -13,10 +13,19 @@ from geosam.raster.files import RasterFile
 
 MOST_OVERLAP = 0.2
 """Files that share more of the smaller one show the same place at other dates."""
+_MOST_DRIFT_PX = 0.5
+"""Pixels of one size do not drift apart by more across a file."""
 
 
 def union_geobox(files: Sequence[RasterFile], mosaic: str | None) -> tuple[GeoBox, list[GeoBox]]:
     """Return the grid that holds all files, and each file's grid moved onto whole pixels of it.
+
+    Parameters
+    ----------
+    files : sequence of RasterFile
+        The files; the grid is that of the first, extended.
+    mosaic : {"first", "last"} or None
+        Which file wins where they overlap; None refuses much overlap.
 
     Raises
     ------
@@ -43,15 +52,26 @@ def _corner(first: RasterFile, file: RasterFile) -> tuple[int, int]:
     a, b = first.geobox, file.geobox
     if a.crs != b.crs:
         raise InputError(
-            f"{file.path} is in {b.crs}, {first.path} in {a.crs}. Scenes of one mosaic need one CRS: warp them, or run them apart with -o DIR."
+            f"{file.path} is in {b.crs}, {first.path} in {a.crs}: scenes of one mosaic need one "
+            "CRS, so warp them, or run them apart with -o DIR."
         )
-    sizes = np.array([[g.affine.a, g.affine.b, g.affine.d, g.affine.e] for g in (a, b)])
-    if not np.allclose(sizes[0], sizes[1], rtol=1e-3, atol=1e-12):
+    drift = np.subtract(_pixel_axes(a), _pixel_axes(b)) * max(b.shape)
+    if np.abs(drift).max() > _MOST_DRIFT_PX * np.abs(_pixel_axes(a)).max():
         raise InputError(
-            f"{file.path} has pixels of {abs(b.affine.a):g}, {first.path} of {abs(a.affine.a):g}. Scenes of one mosaic need one resolution: run them apart with -o DIR."
+            f"{file.path} has pixels of {_size(b)}, {first.path} of {_size(a)}: scenes of one "
+            "mosaic need one resolution and direction, so run them apart with -o DIR."
         )
     col, row = ~a.affine @ (b.affine.c, b.affine.f)
     return round(row), round(col)
+
+
+def _pixel_axes(geobox: GeoBox) -> tuple[float, float, float, float]:
+    affine = geobox.affine
+    return affine.a, affine.b, affine.d, affine.e
+
+
+def _size(geobox: GeoBox) -> str:
+    return f"{geobox.affine.a:.9g} x {geobox.affine.e:.9g}"
 
 
 def _moved(affine: Affine, corner: Sequence[int]) -> Affine:
@@ -59,18 +79,16 @@ def _moved(affine: Affine, corner: Sequence[int]) -> Affine:
 
 
 def _check_overlaps(files: Sequence[RasterFile], corners: Sequence[tuple[int, int]]) -> None:
-    for i, file in enumerate(files):
-        for j in range(i):
-            share = _shared(files[j], corners[j], file, corners[i])
-            if share > MOST_OVERLAP:
-                raise InputError(
-                    f"{files[j].path} and {file.path} share {100 * share:.0f} % of the smaller one: they look "
-                    "like several dates of one place. Run them one by one with -o DIR, or say with "
-                    "--mosaic first or --mosaic last which one wins."
-                )
-
-
-def _shared(a: RasterFile, at: tuple[int, int], b: RasterFile, bt: tuple[int, int]) -> float:
-    ends = [np.add(at, a.geobox.shape), np.add(bt, b.geobox.shape)]
-    common = np.clip(np.minimum(*ends) - np.maximum(at, bt), 0, None)
-    return float(np.prod(common) / min(np.prod(a.geobox.shape), np.prod(b.geobox.shape)))
+    low = np.array(corners)
+    size = np.array([file.geobox.shape for file in files])
+    for i in range(1, len(files)):
+        ends = np.minimum(low[:i] + size[:i], low[i] + size[i])
+        common = np.clip(ends - np.maximum(low[:i], low[i]), 0, None)
+        shares = common.prod(axis=1) / np.minimum(size[:i].prod(axis=1), size[i].prod())
+        most = int(shares.argmax())
+        if shares[most] > MOST_OVERLAP:
+            raise InputError(
+                f"{files[most].path} and {files[i].path} share {100 * shares[most]:.0f} % of the "
+                "smaller one, so they look like several dates of one place: run them one by one "
+                "with -o DIR, or say with --mosaic first or --mosaic last which one wins."
+            )

@@ -254,9 +254,7 @@ def _probed(file: RasterFile, n: int) -> np.ndarray:
     return sample
 
 
-def _read_points(
-    file: RasterFile, points: Sequence[tuple[int, int]], sample: np.ndarray
-) -> None:
+def _read_points(file: RasterFile, points: Sequence[tuple[int, int]], sample: np.ndarray) -> None:
     rows, cols = _lattice(file, sample.shape[1])
     bands = range(1, file.count + 1)
     for i, j in points:

@@ -31,3 +31,7 @@ class OptionError(GeosamError):
 
 class OutputError(GeosamError):
     """A result cannot be written where it was asked for."""
+
+
+class DiskFullError(OutputError):
+    """There is no space left for a result."""

@@ -216,7 +216,7 @@ def targets_of(output: str | Path, options: Options) -> Targets:
 def inspect_source(paths: Sequence[str], options: Options) -> Source:
     """Look at a scene with the options that concern it."""
     return inspect_scene(
-        list(paths) if len(paths) > 1 else paths[0],
+        list(paths),
         bands=options.bands,
         scale=options.scale,
         offset=options.offset,

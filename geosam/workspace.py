@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geosam.errors import OutputError
+from geosam.errors import DiskFullError, GeosamError, OutputError
 
 SUFFIXES = {
     "outlines": (".gpkg",),
@@ -21,6 +21,9 @@ SUFFIXES = {
     "prompts": (".gpkg",),
 }
 """The endings that each output may have. The first is that of its unfinished file."""
+FULL_BYTES = 4 << 20
+"""Where writing failed and less than this is free, the disk is taken to be full: GDAL and SQLite
+seldom say why they could not write."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ def partial_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     try:
         yield folder
     except BaseException as error:
-        if disk_is_full(error):
-            raise OutputError(
+        if _about_writing(error) and disk_is_full(error, folder):
+            raise DiskFullError(
                 f"The disk is full while writing {output}. The unfinished work stays in {folder}: free "
                 "some space and start again with --overwrite."
             ) from error
@@ -121,14 +124,23 @@ def partial_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def disk_is_full(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it came from, says that the disk is full."""
+def _about_writing(error: BaseException) -> bool:
+    """Return whether an error may come from writing: what a user asked wrongly does not."""
+    mended_by_user = isinstance(error, GeosamError) and not isinstance(error, OutputError)
+    return isinstance(error, Exception) and not mended_by_user
+
+
+def disk_is_full(error: BaseException | None, folder: Path) -> bool:
+    """Return whether an error of writing into a folder came from a full disk.
+
+    Ask before anything unfinished is removed, which makes room.
+    """
     while error is not None:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(error):
+        if full or isinstance(error, DiskFullError):
             return True
         error = error.__cause__ or error.__context__
-    return False
+    return shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def publish(folder: Path, targets: Targets) -> tuple[str, ...]:

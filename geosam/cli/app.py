@@ -50,6 +50,7 @@ class Program(click.Group):
 
 
 @click.group(
+    "geosam",
     cls=Program,
     help=HELP,
     epilog=EPILOG,

@@ -14,11 +14,12 @@ import numpy as np
 import rasterio
 import xarray as xr
 from dask.delayed import Delayed
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
-from geosam.errors import OptionError, OutputError
+from geosam.errors import DiskFullError, OptionError, OutputError
 from geosam.tasks import task
 from geosam.workspace import check_writable, disk_is_full
 
@@ -28,6 +29,8 @@ STEPS = 254
 """A probability is stored as a whole number of these."""
 BLOCK_PX = 512
 """Side of the stored blocks."""
+WRITE_ERRORS = (OSError, RasterioError, CPLE_BaseError, SystemError)
+"""What a failed write raises: rasterio passes some of GDAL's errors on as they are."""
 CACHE_MB = 64
 """GDAL's block cache while writing; its default is a share of all memory."""
 
@@ -100,11 +103,12 @@ def write_raster(
         results = _stream(_stored(array, kind), plain, FORMATS[kind], along)
         _optimise(plain, whole, FORMATS[kind])
         os.replace(whole, path)
-    except (RasterioError, OSError) as error:
-        what = "The disk is full" if disk_is_full(error) else f"It failed ({error})"
-        raise OutputError(
-            f"{what} while writing {path}. Free some space, or write elsewhere."
-        ) from error
+    except WRITE_ERRORS as error:
+        if disk_is_full(error, path.parent):
+            raise DiskFullError(
+                f"The disk is full while writing {path}. Free some space, or write elsewhere."
+            ) from error
+        raise OutputError(f"{path} could not be written ({error}). Write it elsewhere.") from error
     finally:
         for left in (plain, whole):
             left.unlink(missing_ok=True)

@@ -23,8 +23,9 @@ from pyogrio.errors import (
     GeometryError,
 )
 
-from geosam.errors import InputError, OutputError
+from geosam.errors import DiskFullError, InputError, OutputError
 from geosam.layers import LAYERS
+from geosam.workspace import disk_is_full
 
 _STYLES = "layer_styles"
 """Table in which QGIS keeps the styles of a GeoPackage."""
@@ -165,13 +166,27 @@ def _complete_or_nothing(target: Path) -> Iterator[Path]:
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
             unfinished = Path(folder) / f"{target.stem}.gpkg"
-            yield unfinished
+            with _full_disk_named(target):
+                yield unfinished
             os.replace(unfinished, target)
     except _WRITE_ERRORS as error:
         raise OutputError(
             f"{target} could not be written: {error}. Nothing was left behind; check the free "
             "space and the rights of the folder."
         ) from error
+
+
+@contextmanager
+def _full_disk_named(target: Path) -> Iterator[None]:
+    """Tell a full disk from other errors, before the unfinished file is removed and makes room."""
+    try:
+        yield
+    except _WRITE_ERRORS as error:
+        if disk_is_full(error, target.parent):
+            raise DiskFullError(
+                f"The disk is full while writing {target}. Free some space, or write elsewhere."
+            ) from error
+        raise
 
 
 def _write_layer(path: Path, name: str, frame: pd.DataFrame) -> None:

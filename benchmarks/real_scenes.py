@@ -104,7 +104,9 @@ def run_case(case: Case, data: Path, out: Path) -> dict[str, str]:
         "water %": f"{100 * report.water_share:.2f}",
         "seconds": f"{seconds:.1f}",
     }
-    row["prompts"] = report.notes[1].split(":")[1].split(",")[0].strip()
+    row["prompts"] = (
+        next(n for n in report.notes if n.startswith("Prompts")).split(":")[1].split(",")[0].strip()
+    )
     row["with coarse"] = f"{coarse_iou(case, scene, stem, mask):.3f}"
     if case.green_nir:
         truth = ndwi_mask(scene, case.green_nir)

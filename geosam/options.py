@@ -87,7 +87,9 @@ class Options:
     tile_size: int | None = _option(None, "model", "Pixels at that resolution.", "PX")
     overlap: int | None = _option(None, "model", "Pixels that neighbouring tiles share.", "PX")
     device: str = _option("auto", "model", "Where the model runs.", "auto|cpu|cuda|mps")
-    batch_size: int = _option(8, "model", "Tiles that go through the model at once.", "N")
+    batch_size: int = _option(
+        2, "model", "Tiles that go through the model at once; more pays on a GPU only.", "N"
+    )
     precision: str = _option(
         "auto",
         "model",

@@ -134,7 +134,7 @@ def called_directly(network, pixels, prompt):
         small = (
             torch.tensor(prompt.masks, dtype=torch.float32).reshape(1, 16, 4, 16, 4).mean((2, 4))
         )
-        inputs["input_masks"] = (12 * small - 6)[:, None]
+        inputs["input_masks"] = torch.where(small >= 0.5, 6.0, -6.0)[:, None]
     single_click = prompt.kind == (1, False, False)
     with torch.no_grad():
         output = network(**inputs, multimask_output=single_click)

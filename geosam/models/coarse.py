@@ -29,8 +29,8 @@ class LearnedCoarse:
         """Turn (n, 3, size, size) float32 RGB in [0, 1] (0.5 where nodata) into logits
         (n, size, size) float32.
         """
-        with torch.inference_mode():
-            batch = torch.as_tensor(pixels).to(self.placement.device, self.placement.dtype)
+        with torch.inference_mode(), self.placement.cast():
+            batch = torch.as_tensor(pixels).to(self.placement.device)
             logits = self.network(batch.contiguous(memory_format=torch.channels_last))
             return logits[:, 0].float().cpu().numpy()
 
@@ -40,5 +40,5 @@ def load_learned(device: str = "auto", precision: str = "auto") -> LearnedCoarse
     folder = EMBEDDED["river-tiny"] / "coarse"
     placement = place(device, precision)
     network = fuse_norms(load_coarse(folder)).eval().requires_grad_(False)
-    network = network.to(placement.device, placement.dtype, memory_format=torch.channels_last)
+    network = network.to(placement.device, memory_format=torch.channels_last)
     return LearnedCoarse(sign_weights(folder), placement, network)

@@ -41,7 +41,7 @@ def load_pretrained(
             "The file may be corrupt: fetch the checkpoint anew."
         ) from error
     _check_complete(name, report)
-    return network.eval().requires_grad_(False).to(placement.device, placement.dtype)
+    return network.eval().requires_grad_(False).to(placement.device)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def prompt_tensors(
     mask_size
         (height, width) of the network's mask input.
     placement
-        Device and number format.
+        Where the network runs.
 
     Returns
     -------
@@ -79,9 +79,9 @@ def upsample(logits: torch.Tensor, size: int) -> np.ndarray:
 
 def _mask_logits(masks: np.ndarray, mask_size: tuple[int, int]) -> torch.Tensor:
     share = F.adaptive_avg_pool2d(torch.as_tensor(masks, dtype=torch.float32), mask_size)
-    return (2.0 * share - 1.0) * DENSE_LOGIT
+    # Half a cell counts as inside, so that a line one pixel wide is not lost.
+    return torch.where(share >= 0.5, DENSE_LOGIT, -DENSE_LOGIT)
 
 
 def _move(tensor: torch.Tensor, placement: Placement) -> torch.Tensor:
-    dtype = placement.dtype if tensor.is_floating_point() else tensor.dtype
-    return tensor.to(device=placement.device, dtype=dtype)
+    return tensor.to(placement.device)

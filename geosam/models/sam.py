@@ -34,9 +34,9 @@ class Sam:
     def encode(self, pixels: np.ndarray) -> Features:
         """Turn (n, 3, size, size) float32 in [0, 1] into one (n, channels, size/16, size/16) map."""
         batch = torch.as_tensor(self.normalisation.apply(pixels))
-        with torch.inference_mode():
-            batch = batch.to(self.placement.device, self.placement.dtype)
-            return {"embedding": self.network.get_image_embeddings(batch)}
+        with torch.inference_mode(), self.placement.cast():
+            embedding = self.network.get_image_embeddings(batch.to(self.placement.device))
+        return {"embedding": embedding.float()}
 
     def decode(
         self, features: Features, prompts: Sequence[PixelPrompts]

@@ -38,10 +38,9 @@ class Sam2:
     def encode(self, pixels: np.ndarray) -> Features:
         """Turn (n, 3, size, size) float32 in [0, 1] into three maps, finest first."""
         batch = torch.as_tensor(self.normalisation.apply(pixels))
-        with torch.inference_mode():
-            batch = batch.to(self.placement.device, self.placement.dtype)
-            maps = self.network.get_image_embeddings(batch)
-        return {f"level{i}": feature_map for i, feature_map in enumerate(maps)}
+        with torch.inference_mode(), self.placement.cast():
+            maps = self.network.get_image_embeddings(batch.to(self.placement.device))
+        return {f"level{i}": feature_map.float() for i, feature_map in enumerate(maps)}
 
     def decode(
         self, features: Features, prompts: Sequence[PixelPrompts]

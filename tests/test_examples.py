@@ -1,0 +1,68 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pyogrio
+import pytest
+
+from geosam.testing import write_scene
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
+ANSWERS = {
+    "01_segment_a_scene.py": ("rivers.gpkg", "probability above 0.5"),
+    "02_your_own_prompts.py": ("own.gpkg", "with these prompts"),
+    "03_compare_with_truth.py": ("all_bands.gpkg", "boundary F1"),
+}
+
+
+def start(name: str, *arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A scene and its truth as a user may have them: eight bits and colours only."""
+    folder = tmp_path_factory.mktemp("own")
+    return write_scene(folder, shape=(256, 320), seed=4, nir=False, dtype="uint8")
+
+
+def test_each_example_has_a_test():
+    assert sorted(ANSWERS) == SCRIPTS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_example_runs_on_a_scene_it_draws(name, tmp_path):
+    done = start(name, "--output", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    file, words = ANSWERS[name]
+    assert words in done.stdout
+    rivers = pyogrio.read_dataframe(tmp_path / "results" / file, layer="outlines")
+    assert rivers.area_m2.max() > 10_000
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_example_runs_on_a_scene_of_ones_own(name, own, tmp_path):
+    scene, truth = own
+    more = ("--truth", truth) if "truth" in name else ()
+    done = start(name, scene, *more, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    file, words = ANSWERS[name]
+    assert words in done.stdout
+    assert (tmp_path / file).is_file()
+
+
+def test_a_comparison_without_a_truth_says_what_is_missing(own):
+    done = start("03_compare_with_truth.py", own[0])
+    assert done.returncode == 2
+    assert "needs --truth" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_example_is_narrated(name):
+    text = (EXAMPLES / name).read_text()
+    title, rule = text.splitlines()[1:3]
+    assert rule == "=" * len(title)
+    assert text.count("\n# %%\n") >= 3

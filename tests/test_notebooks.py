@@ -1,0 +1,90 @@
+import base64
+from pathlib import Path
+
+import nbformat
+import pyogrio
+import pytest
+from nbclient import NotebookClient
+
+from geosam.testing import write_scene
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+FIRST = NOTEBOOKS / "01_first_river.ipynb"
+LAYERS = {"outlines", "islands", "prompts", "prompt_boxes", "prompt_masks", "tiles", "runs"}
+
+
+def execute(folder: Path, **parameters: str) -> nbformat.NotebookNode:
+    """Run the notebook to its end in a folder, with other values in its first cell."""
+    notebook = nbformat.read(FIRST, as_version=4)
+    asked = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    asked.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    return client.execute()
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list:
+    return [output for cell in notebook.cells for output in cell.get("outputs", ())]
+
+
+def figures(notebook: nbformat.NotebookNode) -> list[bytes]:
+    data = [output.data for output in outputs(notebook) if "data" in output]
+    return [base64.b64decode(kinds["image/png"]) for kinds in data if "image/png" in kinds]
+
+
+def printed(notebook: nbformat.NotebookNode, stream: str = "stdout") -> str:
+    return "".join(output.text for output in outputs(notebook) if output.get("name") == stream)
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebook")
+    return execute(folder), folder / "first_river"
+
+
+def test_the_notebook_runs_to_its_end_and_draws_its_figures(walked):
+    notebook, _ = walked
+    assert "Written to" in printed(notebook)
+    pictures = figures(notebook)
+    assert len(pictures) >= 9
+    assert min(len(picture) for picture in pictures) > 50_000
+
+
+def test_the_notebook_shows_no_warnings(walked):
+    assert printed(walked[0], "stderr") == ""
+
+
+def test_the_notebook_leaves_a_geopackage_with_all_layers_and_rivers_in_it(walked):
+    _, results = walked
+    layers = {str(name) for name, _ in pyogrio.list_layers(results / "rivers.gpkg")}
+    assert layers >= LAYERS
+    rivers = pyogrio.read_dataframe(results / "rivers.gpkg", layer="outlines")
+    assert rivers.area_m2.max() > 100_000
+    for name in ("probability.tif", "mask.tif", "rivers.png", "own.gpkg", "rgb.gpkg"):
+        assert (results / name).stat().st_size > 1000
+
+
+def test_the_notebook_takes_a_scene_of_ones_own_without_a_truth_or_a_near_infrared(tmp_path):
+    scene, _ = write_scene(
+        tmp_path, shape=(256, 320), seed=4, nir=False, dtype="uint8", crs="EPSG:3857"
+    )
+    notebook = execute(tmp_path, my_scene=str(scene))
+    text = printed(notebook)
+    assert "No truth was given" in text
+    assert "no near infrared" in text
+    assert len(figures(notebook)) >= 7
+
+
+def test_the_notebook_is_kept_without_outputs_and_for_any_python():
+    notebook = nbformat.read(FIRST, as_version=4)
+    nbformat.validate(notebook)
+    assert not outputs(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_the_cells_a_reader_meets_are_short():
+    notebook = nbformat.read(FIRST, as_version=4)
+    for cell in notebook.cells:
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert folded or cell.cell_type == "markdown" or len(cell.source.splitlines()) <= 25

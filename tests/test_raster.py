@@ -733,3 +733,10 @@ def test_threads_do_not_share_a_handle(tmp_path):
     thread.join()
     assert _handle(path, None) is mine
     assert other[0] is not mine
+
+
+def test_blocks_are_cached_between_the_pixels_of_a_thinned_out_read(tmp_path):
+    path = write(tmp_path / "a.tif", noise(4, 400, 600), compress="deflate")
+    start = time.process_time()
+    inspect_scene(path)
+    assert time.process_time() - start < 1

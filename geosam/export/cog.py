@@ -31,8 +31,9 @@ BLOCK_PX = 512
 """Side of the stored blocks."""
 WRITE_ERRORS = (OSError, RasterioError, CPLE_BaseError, SystemError)
 """What a failed write raises: rasterio passes some of GDAL's errors on as they are."""
-CACHE_MB = 64
-"""GDAL's block cache while writing; its default is a share of all memory."""
+CACHE_BYTES = 64 << 20
+"""GDAL's block cache while writing; its default is a share of all memory. rasterio takes bytes, where
+the environment variable takes MB: 64 here would be a cache of 64 bytes."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _stream(
         "transform": geobox.affine, "tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX,
         "compress": "deflate", "zlevel": 1, "bigtiff": "if_safer", "sparse_ok": True,
     }  # fmt: skip
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(path, "w", **profile) as target:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path, "w", **profile) as target:
         if form.scale is not None:
             target.scales = [form.scale] * stored.shape[0]
         target.update_tags(TIFFTAG_SOFTWARE="geosam")
@@ -180,7 +181,7 @@ def _second(_: Any, results: list[Any]) -> list[Any]:
 
 
 def _optimise(plain: Path, path: Path, form: Format) -> None:
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         copy_raster(
             plain, path, driver="COG", compress="DEFLATE", blocksize=BLOCK_PX, bigtiff="IF_SAFER",
             overview_resampling=form.resampling, num_threads=2,

@@ -24,9 +24,10 @@ from rasterio.windows import Window as RasterioWindow
 from geosam.errors import InputError
 from geosam.types import Window
 
-CACHE_MB = 64
-"""GDAL's block cache for the whole process. Its default, 5 % of the memory, grows with the
-machine, and every block is read about once here."""
+CACHE_BYTES = 64 << 20
+"""GDAL's block cache for the whole process. Its default, 5 % of the memory, grows with the machine,
+and every block is read about once here. rasterio takes bytes, where the environment variable takes
+MB: 64 here would be a cache of 64 bytes."""
 
 _HANDLES_PER_THREAD = 16
 _handles = threading.local()
@@ -72,7 +73,7 @@ class RasterFile:
 def readable(path: str) -> Iterator[None]:
     """Turn what rasterio raises inside into an :class:`InputError` that names the file."""
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             yield
     except RasterioError as error:
         reason = str(error.__cause__ or error).strip().rstrip(".")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 from geosam import __version__
 from geosam.clock import Clock
 from geosam.errors import PromptError
+from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.options import Options
 from geosam.pipeline import load
@@ -51,7 +52,7 @@ def write_coarse(
 ) -> Written:
     """Write the coarse mask that prompts are drawn from: what ``geosam coarse`` does.
 
-    It lies on the grid the model works on; given back as ``prompts``, it is used as it is.
+    It lies on the grid the model works on. Mended by hand, it can be given back as ``prompts``.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def write_coarse(
     GeosamError
         If the request or its input is wrong; nothing is written then.
     """
-    chosen = Options.of(options)
+    # The model's own answers, which later rounds start from, are not this mask.
+    chosen = replace(Options.of(options), rounds=1)
     targets = Targets(coarse=Path(output))
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         model = load(chosen)
@@ -83,6 +85,7 @@ def write_coarse(
                 f"--prompts {chosen.prompts} has no coarse mask. Use auto, index, hsv, learned or "
                 "a raster."
             )
+        write_raster(coarse, job.folder / "coarse.tif", kind="mask")
         valid = int((coarse != NODATA).sum())
         share = int((coarse == 1).sum()) / valid if valid else 0.0
         publish(job.folder, targets)

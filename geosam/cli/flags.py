@@ -25,7 +25,12 @@ TITLES = {
 }
 """Headings on the help page."""
 
-_TYPES: dict[type, click.ParamType] = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.STRING}
+_TYPES: dict[type, click.ParamType] = {
+    int: click.INT,
+    float: click.FLOAT,
+    str: click.STRING,
+    Path: click.STRING,
+}
 
 
 class GroupedOption(click.Option):

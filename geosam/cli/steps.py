@@ -80,7 +80,8 @@ def _choice(choice: dict[str, Any]) -> Iterator[tuple[str, str]]:
 @scenes_argument
 @flags.output_flag("COARSE.tif", "The mask to write: 1 water, 0 land, 255 nodata.")
 @flags.scene_flags(
-    ("scene", "model", "prompts"), (*_NOT_DECODED, "boxes", "dense", "points", "negatives", "seed")
+    ("scene", "model", "prompts"),
+    (*_NOT_DECODED, "boxes", "dense", "points", "negatives", "seed", "rounds"),
 )
 @flags.only_flags("aoi", "overwrite")
 @flags.json_flag
@@ -91,7 +92,7 @@ def coarse(
 ) -> None:
     """Write the coarse mask that prompts are drawn from.
 
-    It lies on the grid the model works on. Given back with --prompts, it is used as it is.
+    It lies on the grid the model works on. Mended by hand, it can be given back with --prompts.
     """
     from geosam.commands import write_coarse
 

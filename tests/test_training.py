@@ -277,7 +277,12 @@ class TestLoop:
         coarse_training.run_coarse(net, source, tiles, tmp_path, recipe)
         assert "chips_s2_rgb_iou" in (tmp_path / "coarse_log.csv").read_text()
         assert (tmp_path / "coarse" / "model.safetensors").exists()
-        assert (tmp_path / "coarse.pt").exists()
+        again = coarse_training.CoarseRecipe(minutes=0.03, every=10, resume=True)
+        coarse_training.run_coarse(net, source, tiles, tmp_path, again)
+        rows = (tmp_path / "coarse_log.csv").read_text().splitlines()
+        steps = [int(row.split(",")[1]) for row in rows[1:]]
+        assert steps == sorted(steps)
+        assert len(set(steps)) == 2
 
 
 @pytest.fixture(scope="module")

@@ -42,22 +42,22 @@ def recolour(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> n
     """Gain, offset and gamma for each channel, saturation, haze, rarely swapped channels."""
     sigma = strength * rng.choice([0.03, 0.1, 0.2], p=[0.3, 0.4, 0.3])
     shared = np.exp(rng.normal(0, 0.15 * strength))
-    gain = shared * np.exp(rng.normal(0, sigma, (3, 1, 1)))
-    gamma = np.exp(rng.normal(0, 0.2 * strength) + rng.normal(0, sigma / 2, (3, 1, 1)))
+    gain = np.float32(shared * np.exp(rng.normal(0, sigma, (3, 1, 1))))
+    bend = rng.normal(0, 0.2 * strength) + rng.normal(0, sigma / 2, (3, 1, 1))
     offset = rng.normal(0, 0.05 * strength) + rng.normal(0, sigma / 4, (3, 1, 1))
-    out = gain * np.power(np.maximum(pixels, 0), gamma) + offset
+    out = gain * np.power(np.maximum(pixels, 0), np.float32(np.exp(bend))) + np.float32(offset)
     if rng.random() < 0.5 * strength:
         grey = out.mean(0, keepdims=True)
-        out = grey + (out - grey) * rng.uniform(0.2, 1.7)
+        out = grey + (out - grey) * np.float32(rng.uniform(0.2, 1.7))
     if rng.random() < 0.2 * strength:
-        haze = rng.uniform(0, 0.4)
-        out = out * (1 - haze) + haze * rng.uniform(0.4, 0.9, (3, 1, 1))
+        haze = np.float32(rng.uniform(0, 0.4))
+        out = out * (1 - haze) + haze * np.float32(rng.uniform(0.4, 0.9, (3, 1, 1)))
     draw = rng.random()
     if draw < 0.03 * strength:
         out = out[rng.permutation(3)]
     elif draw < 0.05 * strength:
         out = np.broadcast_to(out.mean(0), out.shape)
-    return np.clip(out, 0, 1).astype(np.float32)
+    return np.clip(out, 0, 1)
 
 
 def degrade(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +70,7 @@ def degrade(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         out = out + rng.uniform(0.3, 1.0) * (out - ndimage.uniform_filter(out, (0, 3, 3)))
     if rng.random() < 0.3:
         noise = rng.standard_normal(out.shape, dtype=np.float32)
-        out = out + rng.uniform(0.005, 0.04) * noise
+        out = out + np.float32(rng.uniform(0.005, 0.04)) * noise
     if rng.random() < 0.15:
         out = _compress(out, int(rng.integers(30, 85)))
     return np.clip(out, 0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from geosam.training.loop import (
     Average,
     Clock,
     Schedule,
+    Tally,
     append_row,
     build_optimizer,
+    load_state,
     save_state,
     set_rate,
 )
@@ -27,12 +29,12 @@ from geosam.training.sources import IGNORE, LAND, TRAINABLE, WATER, Scene, load_
 from geosam.training.tiles import Sample, draw_tile
 
 SHARES = {
-    "chips_s2_rgb": 0.28,
-    "chips_multispectral": 0.20,
-    "aerial_ste_marguerite": 0.10,
-    "aerial_dubai": 0.10,
-    "aerial_monterey": 0.09,
-    "aerial_dry": 0.23,
+    "chips_s2_rgb": 0.22,
+    "chips_multispectral": 0.18,
+    "aerial_ste_marguerite": 0.06,
+    "aerial_dubai": 0.12,
+    "aerial_monterey": 0.12,
+    "aerial_dry": 0.30,
 }
 """How often a training tile comes from each data set."""
 
@@ -68,6 +70,9 @@ class CoarseRecipe:
     strength: float = 0.6
     """How far colours are moved."""
 
+    resume: bool = False
+    """Whether to go on from the checkpoint in the output folder, if there is one."""
+
 
 FROZEN_FROM = 0.7
 """Progress from which batch normalisations keep their statistics, as in prediction."""
@@ -97,14 +102,14 @@ class TileSource:
 
 
 def _draw_scene(scenes: Sequence[Scene], rng: np.random.Generator) -> Scene:
-    """A scene; wet and dry ones alike where a data set has both, and every group alike."""
+    """A scene; wet and dry ones alike where a data set has both, small groups more often."""
     wet = [scene for scene in scenes if len(scene.wet)]
     if wet and len(wet) < 0.5 * len(scenes):
         dry = [scene for scene in scenes if not len(scene.wet)]
         scenes = wet if rng.random() < 0.5 else dry
     if scenes[0].source == "aerial_dry":
-        groups = sorted({scene.group for scene in scenes})
-        chosen = rng.choice(groups)
+        groups, counts = np.unique([scene.group for scene in scenes], return_counts=True)
+        chosen = rng.choice(groups, p=np.sqrt(counts) / np.sqrt(counts).sum())
         scenes = [scene for scene in scenes if scene.group == chosen]
     return scenes[int(rng.integers(len(scenes)))]
 
@@ -206,7 +211,7 @@ def train_coarse(data: Path, out: Path, cache: Path | None, recipe: CoarseRecipe
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
+    rng = np.random.default_rng([recipe.seed, recipe.resume])
     source = TileSource(load_all(data, "train", cache), rng, recipe.strength)
     tiles = validation_tiles(load_all(data, "val", cache), count=24)
     net = CoarseWaterNet().train()
@@ -224,7 +229,10 @@ def run_coarse(
     """The loop itself; returns the averaged network."""
     average, optimizer = Average(net), build_optimizer(net, recipe.weight_decay)
     schedule = Schedule(recipe.minutes, recipe.peak)
-    clock, step, seen, losses = Clock(recipe.minutes, recipe.every), 0, 0, []
+    tally, losses = Tally(), []
+    if recipe.resume and (out / "coarse.pt").exists():
+        tally = load_state(out / "coarse.pt", net, average)
+    clock = Clock(recipe.minutes, recipe.every, tally.minutes)
     while clock.progress < 1:
         size, count = BATCHES[source.rng.integers(len(BATCHES))]
         set_rate(optimizer, schedule.rate(clock.progress))
@@ -232,14 +240,14 @@ def run_coarse(
             freeze_norms(net, average.net)
         losses.append(coarse_step(net, source, optimizer, size, count))
         average.update(net)
-        step, seen = step + 1, seen + count
+        tally.add(count)
         if clock.rings() or clock.progress >= 1:
-            facts = {"minutes": round(clock.elapsed, 1), "steps": step, "tiles": seen}
+            tally.minutes = round(clock.elapsed, 1)
             loss = round(float(np.mean(losses)), 4)
             losses.clear()
             figures = validate(average.net, tiles)
-            append_row(out / "coarse_log.csv", {**facts, "loss": loss, **figures})
-            save_state(out / "coarse.pt", net, average, **facts)
+            append_row(out / "coarse_log.csv", {**asdict(tally), "loss": loss, **figures})
+            save_state(out / "coarse.pt", net, average, **asdict(tally))
             save_coarse(average.net, out / "coarse")
     return average.net
 

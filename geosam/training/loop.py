@@ -40,10 +40,10 @@ class Schedule:
 class Clock:
     """Minutes since the start, and whether an interval has passed again."""
 
-    def __init__(self, minutes: float, every: float) -> None:
+    def __init__(self, minutes: float, every: float, elapsed: float = 0.0) -> None:
         self.minutes, self.every = minutes, every
-        self.start = time.monotonic()
-        self._next = every
+        self.start = time.monotonic() - 60 * elapsed
+        self._next = elapsed + every
 
     @property
     def elapsed(self) -> float:
@@ -109,6 +109,37 @@ def append_row(path: Path, row: dict[str, object]) -> None:
         if is_new:
             writer.writeheader()
         writer.writerow(row)
+
+
+@dataclass
+class Tally:
+    """What has been done so far; written into every checkpoint."""
+
+    minutes: float = 0.0
+    """Wall time."""
+
+    steps: int = 0
+    """Steps of the optimizer."""
+
+    tiles: int = 0
+    """Tiles seen."""
+
+    def add(self, tiles: int) -> None:
+        """Count one step."""
+        self.steps += 1
+        self.tiles += tiles
+
+
+def load_state(path: Path, net: nn.Module, average: Average) -> Tally:
+    """Restore weights from a checkpoint of `save_state` and say how far it had come.
+
+    The moments of the optimizer are not kept: they are back after some dozens of steps.
+    """
+    state = torch.load(path, weights_only=True)
+    net.load_state_dict(state["net"])
+    average.net.load_state_dict(state["average"])
+    average.steps = state["steps"]
+    return Tally(state["minutes"], state["steps"], state["tiles"])
 
 
 def save_state(path: Path, net: nn.Module, average: Average, **facts: object) -> None:

@@ -82,7 +82,7 @@ def paint_river(
     size = sample.label.shape[0]
     distance, half = river_distance(size, rng)
     feather = rng.uniform(0.5, 1.8)
-    opacity = np.clip(0.5 + distance / (2 * feather), 0, 1)
+    opacity = np.clip(0.5 + np.float32(distance) / np.float32(2 * feather), 0, 1)
     water = _water_pixels(sample, np.minimum(distance / half, 1), rng, colours)
     cover = _canopy(sample, distance, half, rng)
     alpha = opacity * (1 - cover) * (sample.label != IGNORE)
@@ -104,10 +104,13 @@ def _water_pixels(
     colour = colour * tint ** rng.uniform(0, 0.7)
     if rng.random() < 0.15:
         colour = land * rng.uniform(0.5, 1.1)
-    shade = rng.uniform(-0.3, 0.15) * np.maximum(depth, 0)
-    shade = shade + rng.uniform(0, 0.12) * smooth_noise(size, rng.uniform(2, 10), rng)
-    grain = rng.uniform(0, 0.015) * rng.standard_normal((3, size, size), dtype=np.float32)
-    bed = rng.uniform(0, 0.25) * (sample.pixels - land[:, None, None])
+    colour, land = colour.astype(np.float32), land.astype(np.float32)
+    shade = np.float32(rng.uniform(-0.3, 0.15)) * np.maximum(np.float32(depth), 0)
+    shade += np.float32(rng.uniform(0, 0.12)) * smooth_noise(size, rng.uniform(2, 10), rng)
+    grain = np.float32(rng.uniform(0, 0.015)) * rng.standard_normal(
+        (3, size, size), dtype=np.float32
+    )
+    bed = np.float32(rng.uniform(0, 0.25)) * (sample.pixels - land[:, None, None])
     return np.clip(colour[:, None, None] * (1 + shade) + grain + bed, 0, 1)
 
 

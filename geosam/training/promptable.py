@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,8 +26,10 @@ from geosam.training.loop import (
     Average,
     Clock,
     Schedule,
+    Tally,
     append_row,
     build_optimizer,
+    load_state,
     save_state,
     set_rate,
 )
@@ -77,7 +79,7 @@ DENSE_KINDS = {"water": 0.62, "land": 0.1, "segment": 0.2, "shape": 0.08}
 SPARSE_KINDS = {"water": 0.42, "land": 0.05, "segment": 0.3, "shape": 0.23}
 """What is asked for by a coarse mask, and what by clicks or a box."""
 
-BATCHES = ((128, 12), (192, 8), (192, 8), (256, 5), (256, 5), (320, 3))
+BATCHES = ((128, 12), (128, 12), (192, 6), (192, 6), (256, 4), (320, 3))
 """Tile and batch size of a step: answers must agree across tile sizes."""
 
 
@@ -124,6 +126,9 @@ class PromptableRecipe:
 
     coarse: Path | None = None
     """Folder of a coarse network; its masks become some of the prompts."""
+
+    resume: bool = False
+    """Whether to go on from the checkpoint in the output folder, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -533,7 +538,7 @@ def train_promptable(data: Path, out: Path, cache: Path | None, recipe: Promptab
     """
     out.mkdir(parents=True, exist_ok=True)
     coarse = _load_if_there(recipe.coarse)
-    rng = np.random.default_rng(recipe.seed)
+    rng = np.random.default_rng([recipe.seed, recipe.resume])
     source = TargetSource(load_all(data, "train", cache), rng, coarse)
     held = load_all(data, "val", cache)
     model = build_promptable(recipe.seed).train()
@@ -556,7 +561,10 @@ def run_promptable(
     """The loop itself; returns the averaged network."""
     average, optimizer = Average(model), build_optimizer(model, recipe.weight_decay)
     schedule = Schedule(recipe.minutes, recipe.peak)
-    clock, step, seen, losses = Clock(recipe.minutes, recipe.every), 0, 0, []
+    tally, losses = Tally(), []
+    if recipe.resume and (out / "promptable.pt").exists():
+        tally = load_state(out / "promptable.pt", model, average)
+    clock = Clock(recipe.minutes, recipe.every, tally.minutes)
     while clock.progress < 1:
         size, count = BATCHES[source.rng.integers(len(BATCHES))]
         set_rate(optimizer, schedule.rate(clock.progress))
@@ -567,13 +575,13 @@ def run_promptable(
         optimizer.step()
         average.update(model)
         losses.append(float(loss.detach()))
-        step, seen = step + 1, seen + count
+        tally.add(count)
         if clock.rings() or clock.progress >= 1:
-            facts = {"minutes": round(clock.elapsed, 1), "steps": step, "tiles": seen}
-            row = {**facts, "loss": round(float(np.mean(losses)), 4)}
+            tally.minutes = round(clock.elapsed, 1)
+            row = {**asdict(tally), "loss": round(float(np.mean(losses)), 4)}
             losses.clear()
             append_row(out / "promptable_log.csv", {**row, **rate_prompts(average.net, targets)})
-            save_state(out / "promptable.pt", model, average, **facts)
+            save_state(out / "promptable.pt", model, average, **asdict(tally))
             save_promptable(average.net, out / "promptable")
             source.coarse = _load_if_there(recipe.coarse)
     return average.net

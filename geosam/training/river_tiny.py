@@ -30,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train_coarse(options: argparse.Namespace) -> None:
-    recipe = CoarseRecipe(minutes=options.minutes, seed=options.seed)
+    recipe = CoarseRecipe(options.minutes, options.seed, resume=options.resume)
     train_coarse(options.data, options.out, options.cache, recipe)
 
 
 def _train_promptable(options: argparse.Namespace) -> None:
-    recipe = PromptableRecipe(minutes=options.minutes, seed=options.seed, coarse=options.coarse)
+    recipe = PromptableRecipe(
+        options.minutes, options.seed, coarse=options.coarse, resume=options.resume
+    )
     train_promptable(options.data, options.out, options.cache, recipe)
 
 
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--coarse", type=Path)
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--model", type=Path, default=EMBEDDED)
     parser.add_argument("--minutes", type=float, default=75.0)
     parser.add_argument("--seed", type=int, default=0)

@@ -105,8 +105,11 @@ def draw_tile(
     if rng.random() < _MIRRORED:
         raw, label = _mirror_outside(raw, label, scene, level, origin)
     nodata = (raw == 0).all(0)
-    shown = stretch(raw, scene, bands, draw_stretch(rng, scene.is_rgb))
-    pixels = _resample(shown, size)
+    how = draw_stretch(rng, scene.is_rgb)
+    if span > size:
+        pixels = stretch(_resample(raw, size), scene, bands, how)
+    else:
+        pixels = _resample(stretch(raw, scene, bands, how), size)
     pixels[:, _nearest(nodata, size)] = NODATA_FILL
     return Sample(pixels, resample_label(label, size), zoom)
 
@@ -194,15 +197,15 @@ def stretch(
     """
     kind, low_percent, high_percent = how
     if kind == "raw":
-        return np.clip(raw / 255.0, 0, 1, dtype=np.float32)
+        return raw / np.float32(255.0)
     columns = scene.quantiles[list(bands)]
     low = np.array([np.interp(low_percent, QUANTILES, row) for row in columns])
     high = np.array([np.interp(high_percent, QUANTILES, row) for row in columns])
     if kind == "joint":
         low, high = np.full(3, low.min()), np.full(3, high.max())
-    scale = 1.0 / np.maximum(high - low, 1e-6)
-    shown = (raw - low[:, None, None]) * scale[:, None, None]
-    return np.clip(shown, 0, 1).astype(np.float32)
+    scale = (1.0 / np.maximum(high - low, 1e-6)).astype(np.float32)
+    shown = (raw - low.astype(np.float32)[:, None, None]) * scale[:, None, None]
+    return np.clip(shown, 0, 1, out=shown)
 
 
 def _resample(pixels: np.ndarray, size: int) -> np.ndarray:

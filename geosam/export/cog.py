@@ -170,7 +170,8 @@ def _stream(
         if form.scale is not None:
             target.scales = [form.scale] * stored.shape[0]
         target.update_tags(TIFFTAG_SOFTWARE="geosam")
-        store = da.store(stored.data, _Sink(target), lock=False, compute=False)
+        sink: Any = _Sink(target)
+        store = da.store(stored.data, sink, lock=False, compute=False)
         # One graph: computed as two collections, the tasks they share would run once for each.
         blocks = store.to_delayed(optimize_graph=False).ravel().tolist()
         return tuple(task(_second)(blocks, list(along)).compute(optimize_graph=False))

@@ -40,7 +40,8 @@ def union_geobox(files: Sequence[RasterFile], mosaic: str | None) -> tuple[GeoBo
     low = np.min(corners, axis=0)
     high = np.max([np.add(c, f.geobox.shape) for c, f in zip(corners, files, strict=True)], axis=0)
     affine = first.geobox.affine
-    union = GeoBox(tuple(int(s) for s in high - low), _moved(affine, low), first.geobox.crs)
+    height, width = (int(size) for size in high - low)
+    union = GeoBox((height, width), _moved(affine, low), first.geobox.crs)
     return union, [
         GeoBox(file.geobox.shape, _moved(affine, corner), first.geobox.crs)
         for file, corner in zip(files, corners, strict=True)

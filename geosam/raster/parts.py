@@ -116,8 +116,8 @@ def _missing(part: Part, raw: np.ndarray, window: Window, level: int | None) -> 
         if nodata is not None:
             missing[band] |= _equal(raw[band], nodata)
     if part.frame is not None:
-        shape = part.file.geobox.shape if level is None else part.file.levels[level]
-        missing |= _equal(raw, part.frame.value) & part.frame.within(window, shape)
+        height, width = part.level_geobox(level).shape
+        missing |= _equal(raw, part.frame.value) & part.frame.within(window, (height, width))
     return missing
 
 

@@ -209,7 +209,7 @@ def open_coarse(path: str | Path, geobox: GeoBox, chunks: int = 1024) -> xr.Data
         If the raster cannot be read or does not touch the grid.
     """
     water = parse_valid(str(path))
-    if not water.file.geobox.extent.to_crs(geobox.crs).intersects(geobox.extent):
+    if geobox.crs is None or not water.file.geobox.footprint(geobox.crs).intersects(geobox.extent):
         raise InputError(
             f"{water.file.path} lies outside the scene. Give a coarse mask of the same place."
         )

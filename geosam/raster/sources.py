@@ -168,7 +168,7 @@ def _band_files(files: Mapping[str, str], crs: str | None) -> _Build:
 def _mosaic_files(
     paths: Sequence[str], given: Mapping[str, Any], crs: str | None, mosaic: str | None
 ) -> _Build:
-    files = [_with_true_colours(look_at(path, crs), given) for path in paths]
+    files = _with_true_colours([look_at(path, crs) for path in paths], given)
     geobox, boxes = union_geobox(files, mosaic)
     indexes = _scene_indexes(files[0])
     for file in files[1:]:
@@ -185,14 +185,21 @@ def _mosaic_files(
     return _Build(tuple(ordered), names, tuple(str(i) for i in indexes), geobox)
 
 
-def _with_true_colours(file: RasterFile, given: Mapping[str, Any]) -> RasterFile:
-    """Untag an alpha band that the user names as something else, or that holds an image."""
+def _with_true_colours(files: list[RasterFile], given: Mapping[str, Any]) -> list[RasterFile]:
+    """Untag alpha bands that the user names as something else, or that hold an image in any file."""
     named = {index for role, index in given.items() if canonical_role(role) != "alpha"}
-    colours = tuple(
-        "undefined" if colour == "alpha" and (i in named or not holds_alpha(file, i)) else colour
+    images = {
+        i
+        for file in files
         for i, colour in enumerate(file.colours, 1)
-    )
-    return replace(file, colours=colours)
+        if colour == "alpha" and (i in named or not holds_alpha(file, i))
+    }
+    return [_untagged(file, images) for file in files] if images else files
+
+
+def _untagged(file: RasterFile, images: set[int]) -> RasterFile:
+    colours = ("undefined" if i in images else c for i, c in enumerate(file.colours, 1))
+    return replace(file, colours=tuple(colours))
 
 
 def _scene_indexes(file: RasterFile) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from odc.geo import Shape2d
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
@@ -159,9 +160,13 @@ def _nearest_warped(
 
 def source_window(source: GeoBox, target: GeoBox, margin: int = 3) -> Window | None:
     """Return the pixels of `source` under a grid of another CRS or direction, or None."""
-    edge = target.to_crs(source.crs) if source.crs != target.crs else target
-    corners = np.array(edge.extent.exterior.points)
-    cols, rows = ~source.affine @ (corners[:, 0], corners[:, 1])
+    if source.crs is None:
+        raise ValueError("A source grid without a CRS has no place for another grid.")
+    edge = np.array(target.footprint(source.crs).exterior.points)
+    edge = edge[np.isfinite(edge).all(axis=1)]
+    if not edge.size:
+        return None
+    cols, rows = ~source.affine @ (edge[:, 0], edge[:, 1])
     low = np.floor([rows.min(), cols.min()]).astype(int) - margin
     high = np.ceil([rows.max(), cols.max()]).astype(int) + margin
     box = Window(int(low[0]), int(low[1]), *(int(size) for size in high - low))
@@ -220,8 +225,8 @@ def _sampled(file: RasterFile, files: Sequence[RasterFile]) -> np.ndarray:
     return _probed(file, min(_LATTICE_PX, *shape))
 
 
-def _thin_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    return min(shape[0], _SAMPLE_PX), min(shape[1], _SAMPLE_PX)
+def _thin_shape(shape: Shape2d) -> tuple[int, int]:
+    return min(shape.y, _SAMPLE_PX), min(shape.x, _SAMPLE_PX)
 
 
 def _thinned(file: RasterFile, bands: Sequence[int], shape: tuple[int, int]) -> np.ndarray:

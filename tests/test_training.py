@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from geosam.models.unet import CoarseConfig, CoarseWaterNet  # noqa: E402
+from geosam.models.unet import CoarseConfig, CoarseWaterNet, save_coarse  # noqa: E402
 from geosam.training import coarse as coarse_training  # noqa: E402
 from geosam.training.augment import augment, cut_collar  # noqa: E402
 from geosam.training.loop import Average, Schedule  # noqa: E402
@@ -346,6 +346,46 @@ class TestPromptable:
             )
         assert torch.allclose(mine, theirs, atol=0.05)
         assert (tmp_path / "preprocessor_config.json").exists()
+
+
+class TestExport:
+    def test_a_settled_threshold_cuts_off_what_is_false(self):
+        class Bright(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = torch.nn.Conv2d(1, 1, 1)
+                torch.nn.init.ones_(self.head.weight)
+                torch.nn.init.zeros_(self.head.bias)
+
+            def forward(self, pixels):
+                return self.head(pixels[:, :1])
+
+        label = np.zeros((32, 32), np.uint8)
+        label[10:20] = WATER
+        wet = Sample(np.where(label == WATER, 2.0, 0.6)[None].repeat(3, 0), label, 1.0)
+        dry = Sample(np.full((3, 32, 32), 0.6), np.zeros_like(label), 1.0)
+        tiles = [Sample(x.pixels.astype(np.float32), x.label, 1.0) for x in (wet, dry)]
+        net = Bright()
+        shift = coarse_training.settle_threshold(net, {"made up": tiles})
+        assert 0.6 < shift < 2.0
+        assert float(net.head.bias.detach()) == -shift
+
+    def test_what_was_trained_lands_in_one_folder(self, tmp_path, monkeypatch, model):
+        from geosam.training import river_tiny
+
+        scenes = {"chips_s2_rgb": [river_scene()]}
+        monkeypatch.setattr(river_tiny, "load_all", lambda *_: scenes)
+        net = CoarseWaterNet(CoarseConfig((8, 8, 8, 8, 8), (0, 0, 0, 0, 0)))
+        save_coarse(net.eval(), tmp_path / "runs" / "coarse")
+        save_promptable(model, tmp_path / "runs" / "promptable")
+        for name in ("coarse", "promptable"):
+            (tmp_path / "runs" / f"{name}_log.csv").write_text("minutes,steps\n1,2\n")
+        command = ["export", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+        command += ["--coarse", str(tmp_path / "runs" / "coarse")]
+        river_tiny.main([*command, "--promptable", str(tmp_path / "runs" / "promptable")])
+        found = {path.name for path in (tmp_path / "out").iterdir()}
+        files = {"config.json", "model.safetensors", "preprocessor_config.json"}
+        assert found == files | {"coarse", "training_log.csv"}
 
 
 class TestReport:

@@ -8,13 +8,21 @@ geosam.training.river_tiny evaluate --data ../shared/data --out runs
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from geosam.training.coarse import CoarseRecipe, train_coarse
+from geosam.models.unet import load_coarse, save_coarse
+from geosam.training.coarse import (
+    CoarseRecipe,
+    load_all,
+    settle_threshold,
+    train_coarse,
+    validation_tiles,
+)
 from geosam.training.promptable import PromptableRecipe, train_promptable
 from geosam.training.report import evaluate
 
@@ -41,6 +49,25 @@ def _train_promptable(options: argparse.Namespace) -> None:
     train_promptable(options.data, options.out, options.cache, recipe)
 
 
+def _export(options: argparse.Namespace) -> None:
+    """Put what was trained into the package: `--coarse` and `--promptable` into `--out`."""
+    tiles = validation_tiles(load_all(options.data, "val", options.cache), count=24)
+    settled = load_coarse(options.coarse)
+    shift = settle_threshold(settled, tiles)
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_coarse(settled, options.out / "coarse")
+    for path in sorted(options.promptable.iterdir()):
+        shutil.copyfile(path, options.out / path.name)
+    for path in options.out.rglob("*.*"):
+        path.chmod(0o644)
+    logs = (
+        options.coarse.parent / "coarse_log.csv",
+        options.promptable.parent / "promptable_log.csv",
+    )
+    (options.out / "training_log.csv").write_text("\n".join(log.read_text() for log in logs))
+    sys.stdout.write(f"threshold of the coarse network moved by {shift:+.2f}\n")
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     table = evaluate(options.model, options.data, options.cache)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -48,7 +75,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     sys.stdout.write(table + "\n")
 
 
-_COMMANDS = {"coarse": _train_coarse, "promptable": _train_promptable, "evaluate": _evaluate}
+_COMMANDS = {
+    "coarse": _train_coarse,
+    "promptable": _train_promptable,
+    "export": _export,
+    "evaluate": _evaluate,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--coarse", type=Path)
+    parser.add_argument("--promptable", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--model", type=Path, default=EMBEDDED)
     parser.add_argument("--minutes", type=float, default=75.0)

@@ -23,7 +23,12 @@ UTM = "EPSG:32633"
 def write(path, values, crs=UTM, left=432000.0, top=5412000.0, **profile):
     count, height, width = values.shape
     settings = {"driver": "GTiff", "dtype": values.dtype, "count": count, "height": height}
-    settings |= {"width": width, "crs": crs, "transform": Affine(10, 0, left, 0, -10, top), **profile}
+    settings |= {
+        "width": width,
+        "crs": crs,
+        "transform": Affine(10, 0, left, 0, -10, top),
+        **profile,
+    }
     with rasterio.open(path, "w", **settings) as target:
         target.write(values)
     return path

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from geosam.indices import HsvRange, compute_index, hsv_mask
+from geosam.indices import INDICES, HsvRange, compute_index, hsv_mask
 from geosam.mosaic import accumulate, mosaic_logits, read_tiles
 from geosam.stretch import Stretch
 from geosam.tasks import task
-from geosam.thresholds import Threshold, coarse_mask, drop_small
+from geosam.thresholds import Threshold, drop_small
 from geosam.tiles import TileGrid, TileGroup, group_tiles
-from geosam.types import CoarseNetwork, Window
+from geosam.types import CoarseNetwork
 from geosam.windows import blocks_of, read_window
 
 NODATA = 255
 """Value of a coarse mask where the scene has no data in any band."""
 MIN_COMPONENT_PX = 12
 """Smaller components of a coarse mask are noise (water-surf's `min_size`)."""
+RELATED_SHARE = 0.2
+"""Share of a hint that must be water by the index for the two to be about the same thing: a mask
+widened by its own half width on both sides still has a third."""
 NETWORK_BATCH = 4
 """Inputs of the network at once."""
+INDEX_LOGIT = 2.0
+"""Evidence, in logits, of an index at its margin: beyond that margin it leaves little doubt."""
+NETWORK_WEIGHT = 0.5
+"""Weight of the coarse network's logits beside the model's: it sees less of the edges."""
+MOST_EVIDENCE = 4.0
+"""Bound of all evidence, in logits, so that a model that is sure can overrule it."""
+_LARGE = 50.0
 
 
-def coarse_from_index(scene: xr.DataArray, index: str, threshold: Threshold) -> xr.DataArray:
-    """Return the coarse mask of a water index: (y, x) uint8, lazily; see :func:`finish`."""
-    water = coarse_mask(compute_index(scene, index), threshold)
-    return finish(water.data, scene)
+def index_evidence(scene: xr.DataArray, index: str, threshold: Threshold) -> xr.DataArray:
+    """Return how much an index speaks for water: (y, x) float32 logits, lazily.
+
+    Zero at the threshold, :data:`INDEX_LOGIT` at the index's margin above it. Where the index cannot
+    part water from land, it speaks against water everywhere.
+    """
+    values = compute_index(scene, index)
+    if not threshold.separable:
+        return (values * 0 - _LARGE).astype("float32")
+    side = 1 if threshold.water_above else -1
+    slope = side * INDEX_LOGIT / INDICES[index].margin
+    return ((values - threshold.value) * slope).astype("float32")
 
 
-def coarse_from_hsv(scene: xr.DataArray, stretch: Stretch, colours: HsvRange) -> xr.DataArray:
-    """Return where the stretched red, green and blue lie in a range: (y, x) uint8, lazily."""
+def hsv_evidence(scene: xr.DataArray, stretch: Stretch, colours: HsvRange) -> xr.DataArray:
+    """Return logits for where the stretched red, green and blue lie in a range: (y, x), lazily."""
     rgb = scene.sel(band=list(stretch.bands))
 
     def in_range(pixels: np.ndarray) -> np.ndarray:
-        return hsv_mask(stretch.apply(pixels), colours.low, colours.high)
+        water = hsv_mask(stretch.apply(pixels), colours.low, colours.high)
+        return np.where(water, INDEX_LOGIT, -INDEX_LOGIT).astype(np.float32)
 
-    water = da.map_blocks(in_range, _one_band_chunk(rgb.data), drop_axis=0, dtype=bool)
-    return finish(water, scene)
+    logits = da.map_blocks(in_range, _one_band_chunk(rgb.data), drop_axis=0, dtype=np.float32)
+    return rgb.isel(band=0, drop=True).copy(data=logits)
+
+
+def coarse_from_evidence(evidence: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
+    """Return where evidence speaks for water: (y, x) uint8, lazily; see :func:`finish`."""
+    return finish(evidence.data > 0, scene)
 
 
 def coarse_from_raster(raster: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
@@ -48,10 +70,58 @@ def coarse_from_raster(raster: xr.DataArray, scene: xr.DataArray) -> xr.DataArra
     return finish(raster.data, scene)
 
 
-def coarse_from_network(
+def bounded(evidence: xr.DataArray, coarse: xr.DataArray, weight: float = 1.0) -> xr.DataArray:
+    """Return evidence as it is added to the model's logits: (y, x) float32, lazily.
+
+    What speaks for water where the coarse mask has none, because it was dropped or is not meant,
+    speaks against it.
+    """
+    meant = (evidence.data <= 0) | (coarse.data == 1)
+    logits = da.clip(evidence.data * np.float32(weight), -MOST_EVIDENCE, MOST_EVIDENCE)
+    logits = da.where(meant, logits, np.float32(-MOST_EVIDENCE))
+    return evidence.copy(data=da.nan_to_num(logits))
+
+
+def is_related(hint: xr.DataArray, water: xr.DataArray) -> bool:
+    """Return whether a hint is about the water of an index: at least :data:`RELATED_SHARE` of it
+    is. Both are (y, x) uint8 on one grid, in memory.
+    """
+    pointed = hint.values == 1
+    return bool(pointed.any()) and float((water.values[pointed] == 1).mean()) >= RELATED_SHARE
+
+
+def follow_hint(hint: xr.DataArray, water: xr.DataArray) -> xr.DataArray:
+    """Return the water of an index that a hint points at.
+
+    A raster that a user gives may be years old, coarser than the scene, or drawn with a broad brush.
+    It says which water is meant; where the bands allow an index, that says where its edges are. As
+    in thresholding with hysteresis (Canny 1986), a component of the index's water stays if the hint
+    touches it.
+
+    Parameters
+    ----------
+    hint, water
+        (y, x) uint8 on one grid, in memory: 1 water, 0 land, 255 nodata.
+
+    Returns
+    -------
+    DataArray (y, x) uint8
+    """
+    from scipy.ndimage import label
+
+    is_water = water.values == 1
+    labels, n = label(is_water, np.ones((3, 3), bool))
+    chosen = np.zeros(n + 1, bool)
+    chosen[labels[hint.values == 1]] = True
+    chosen[0] = False
+    kept = np.where(is_water, chosen[labels], water.values).astype(np.uint8)
+    return water.copy(data=da.asarray(kept, chunks=1024))
+
+
+def network_evidence(
     scene: xr.DataArray, stretch: Stretch, network: CoarseNetwork, size: int, overlap: int
 ) -> xr.DataArray:
-    """Return where the learned network sees water: (y, x) uint8, lazily.
+    """Return the logits of the learned network: (y, x) float32, NaN where nodata, lazily.
 
     Parameters
     ----------
@@ -74,7 +144,7 @@ def coarse_from_network(
         return predict_group(read_window(rgb, group.read))
 
     logits = mosaic_logits(grid, group_tiles(grid, 2), predict)
-    return finish(logits > 0, scene)
+    return scene.isel(band=0, drop=True).copy(data=logits)
 
 
 def _network_planes(
@@ -140,7 +210,3 @@ def _all_nan(pixels: np.ndarray) -> np.ndarray:
 def _one_band_chunk(data: da.Array | np.ndarray) -> da.Array:
     """All bands of a pixel in one chunk, so that a block sees the whole spectrum."""
     return da.asarray(data).rechunk({0: -1})
-
-
-CoarseReader = Callable[[Window], np.ndarray]
-"""A window of the model's grid, overhanging or not -> (height, width) uint8."""

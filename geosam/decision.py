@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from geosam.errors import BandError, PromptError
 from geosam.indices import DEFAULT_HSV, INDICES, HsvRange, choose_index, compute_index, parse_hsv
 from geosam.options import PROMPT_SOURCES, Options
+from geosam.prompts.vector import prompt_origins
 from geosam.stretch import Stretch, fit_stretch, parse_stretch
 from geosam.thresholds import Threshold, choose_threshold, fixed_threshold
 from geosam.views import Views
@@ -30,11 +31,13 @@ class Decision:
     source: str
     """Where prompts come from: index, hsv, learned, none, vector or raster."""
     index: str | None = None
-    """The water index, where prompts come from one."""
+    """The water index, where prompts come from one or a raster may choose among its water."""
     threshold: Threshold | None = None
     """Of the index."""
     hsv: HsvRange | None = None
     """The range that is water, where prompts come from HSV."""
+    witness: str | None = None
+    """What speaks for water beside the model: index, hsv, learned, or nothing."""
     rgb_stretch: Stretch | None = None
     """Of red, green and blue, where prompts come from HSV or the learned network."""
     notes: tuple[str, ...] = ()
@@ -51,28 +54,36 @@ def decide(views: Views, options: Options) -> Decision:
     """
     roles = views.roles
     composite = choose_composite(roles, options.composite)
-    stretch = _fit(views, composite, options)
     source, reason = choose_source(roles, options)
+    witness = choose_witness(roles, source, options)
     notes = [f"The model sees {', '.join(composite)}.", reason]
-    if source == "index":
+    decision = Decision(composite, _fit(views, composite, options), source, witness=witness)
+    if witness == "index":
         index = _index_name(roles, options.index)
         threshold = index_threshold(views, index, options.index_threshold)
         notes.append(threshold.sentence)
-        return Decision(
-            composite, stretch, source, index=index, threshold=threshold, notes=tuple(notes)
-        )
-    if source in ("hsv", "learned"):
-        _check_bands(roles, RGB, f"--prompts {source}")
+        hopeless = source == "raster" and not threshold.separable
+        witness = None if hopeless else witness
+        decision = replace(decision, index=index, threshold=threshold, witness=witness)
+    elif witness in ("hsv", "learned"):
+        _check_bands(roles, RGB, f"--prompts {witness}")
         hsv = parse_hsv(options.hsv) if options.hsv else DEFAULT_HSV
-        return Decision(
-            composite,
-            stretch,
-            source,
-            hsv=hsv,
-            rgb_stretch=_fit(views, RGB, options),
-            notes=tuple(notes),
-        )
-    return Decision(composite, stretch, source, notes=tuple(notes))
+        decision = replace(decision, hsv=hsv, rgb_stretch=_fit(views, RGB, options))
+    return replace(decision, notes=tuple(notes))
+
+
+def choose_witness(roles: Collection[str], source: str, options: Options) -> str | None:
+    """Return what speaks for water beside the model: the prompts' own source, the index where a
+    raster is a hint, or what a file of prompts says it was made from.
+    """
+    if source in ("index", "hsv", "learned"):
+        return source
+    if source == "raster":
+        return "index" if choose_index(roles) not in (None, "ndvi") else None
+    if source == "vector":
+        made_from = prompt_origins(options.prompts)
+        return next((w for w in ("index", "learned", "hsv") if w in made_from), None)
+    return None
 
 
 def choose_composite(roles: Collection[str], wanted: str) -> tuple[str, str, str]:
@@ -107,7 +118,11 @@ def choose_source(roles: Collection[str], options: Options) -> tuple[str, str]:
         return "index", f"Prompts: {str(index).upper()}, since the bands allow it."
     if wanted in PROMPT_SOURCES:
         return wanted, f"Prompts: {wanted}, as asked."
-    return _file_kind(wanted), f"Prompts: {wanted}, as asked."
+    kind = _file_kind(wanted)
+    name = Path(wanted).name
+    if kind == "raster":
+        return kind, f"Prompts: {name}, a hint to which water is meant."
+    return kind, f"Prompts: {name}, as asked."
 
 
 def _file_kind(path: str) -> str:

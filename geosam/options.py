@@ -122,6 +122,13 @@ class Options:
     boxes: bool = _option(
         False, "prompts", "Also give the box around the coarse mask of a tile to the model."
     )
+    rounds: int | None = _option(
+        None,
+        "prompts",
+        "Times the model is asked: its answer is the coarse mask of the next round. 1, and 3 where "
+        "the coarse mask is a raster of your own and the bands allow no index.",
+        "N",
+    )
     seed: int = _option(0, "prompts", "Seed of every random choice.", "N")
 
     threshold: float = _option(0.5, "output", "Probability above which a pixel is water.", "P")
@@ -155,7 +162,7 @@ class Options:
                 f"Device {self.device!r} is unknown. Use one of {', '.join(DEVICES)}."
             )
         _between("threshold", self.threshold, 0.0, 1.0)
-        for name in ("resolution", "tile_size", "batch_size", "workers", "points"):
+        for name in ("resolution", "tile_size", "batch_size", "workers", "points", "rounds"):
             _positive(name, getattr(self, name))
         for name in (
             "negatives",

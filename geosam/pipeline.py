@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import dask
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geosam.coarse import (
-    coarse_from_hsv,
-    coarse_from_index,
-    coarse_from_network,
+    NETWORK_WEIGHT,
+    bounded,
+    coarse_from_evidence,
     coarse_from_raster,
+    finish,
+    follow_hint,
+    hsv_evidence,
+    index_evidence,
+    is_related,
+    network_evidence,
 )
 from geosam.decision import Decision, decide
+from geosam.errors import OptionError
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
+from geosam.prompts.scene_prompts import dense_mask
 from geosam.prompts.vector import read_prompts
 from geosam.raster import open_coarse
 from geosam.regrid import onto_scene
@@ -27,11 +36,15 @@ from geosam.tiles import TileGrid
 from geosam.types import Model
 from geosam.views import Views, view_array
 
+HINT_ROUNDS = 3
+"""Rounds where the coarse mask is a user's raster and no index helps: each lets a water body grow by about what the
+model was trained to restore, and some hints are far too small."""
 PROBABILITY_STEPS = 254
 """A probability is stored as a whole number of these."""
 
-Materialise = Callable[[xr.DataArray], xr.DataArray]
-"""Takes a lazy coarse mask and returns the same, computed once (a file, an array) or still lazy."""
+Materialise = Callable[[xr.DataArray, str], xr.DataArray]
+"""Takes a lazy raster that later steps read more than once, and its kind (``mask``, or the witness
+that its logits come from); returns the same, computed once, or still lazy."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +101,16 @@ def segment(
     return xr.Dataset({"probability": water, "mask": water_mask(water, chosen.threshold)})
 
 
+def keep_lazy(values: xr.DataArray, kind: str) -> xr.DataArray:
+    """Leave an intermediate raster lazy: what `materialise` is where there are no files."""
+    return values
+
+
 def prepare(
     views: Views,
     options: Options,
     model: Model | None = None,
-    materialise: Materialise | None = None,
+    materialise: Materialise = keep_lazy,
     decision: Decision | None = None,
 ) -> Prepared:
     """Choose, load the model, lay out the tiles, and find out where prompts come from."""
@@ -101,7 +119,27 @@ def prepare(
     overlap = model.size // 4 if options.overlap is None else options.overlap
     grid = TileGrid(views.working.odc.geobox, model.size, overlap)
     prompts = prompt_source(views, decision, options, materialise)
-    return Prepared(views, decision, model, grid, prompts)
+    prepared = Prepared(views, decision, model, grid, prompts)
+    for _ in range(_rounds(decision, options) - 1):
+        prepared = ask_again(prepared, options, materialise)
+    return prepared
+
+
+def _rounds(decision: Decision, options: Options) -> int:
+    alone = decision.source == "raster" and decision.index is None
+    return options.rounds or (HINT_ROUNDS if alone else 1)
+
+
+def ask_again(prepared: Prepared, options: Options, materialise: Materialise) -> Prepared:
+    """Return the next round: the model's answer becomes the coarse mask that prompts it."""
+    if prepared.prompts.coarse is None:
+        raise OptionError(
+            f"--rounds {options.rounds} needs a coarse mask, and --prompts {options.prompts} has none. "
+            "Leave --rounds out."
+        )
+    logits = segment_prepared(prepared, options.batch_size).logits
+    coarse = finish(logits > 0, prepared.views.working)
+    return replace(prepared, prompts=replace(prepared.prompts, coarse=materialise(coarse, "mask")))
 
 
 def load(options: Options) -> Model:
@@ -117,45 +155,75 @@ def load(options: Options) -> Model:
 
 
 def prompt_source(
-    views: Views, decision: Decision, options: Options, materialise: Materialise | None = None
+    views: Views, decision: Decision, options: Options, materialise: Materialise
 ) -> PromptSource:
-    """Return what will prompt the model."""
+    """Return what will prompt the model, and what speaks for water beside it."""
     if decision.source == "none":
         return PromptSource(unprompted=True)
+    evidence = None
+    if decision.witness is not None:
+        evidence = materialise(water_evidence(views, decision, options), decision.witness)
     if decision.source == "vector":
         given = read_prompts(options.prompts, views.working.odc.geobox)
-        return PromptSource(given=given)
-    coarse = coarse_mask(views, decision, options)
-    if materialise is not None:
-        coarse = materialise(coarse)
+        drawn = on_grid(dense_mask(given, views.working.odc.geobox), views.working.odc.geobox)
+        return PromptSource(given=given, evidence=_weighed(evidence, drawn, decision))
+    coarse = materialise(_coarse(views, options, decision, evidence), "mask")
     rule = PromptRule(
-        decision.source, options.points, options.negatives, boxes=options.boxes, seed=options.seed
+        f"{decision.source}/{decision.witness}" if decision.source == "raster" else decision.source,
+        options.points,
+        options.negatives,
+        boxes=options.boxes,
+        seed=options.seed,
     )
-    return PromptSource(coarse=coarse, rule=rule, dense=options.dense, boxes=options.boxes)
+    return PromptSource(
+        coarse=coarse,
+        rule=rule,
+        dense=options.dense,
+        boxes=options.boxes,
+        evidence=_weighed(evidence, coarse, decision),
+    )
 
 
-def coarse_mask(views: Views, decision: Decision, options: Options) -> xr.DataArray:
-    """Return the coarse mask on the model's grid, lazily: (y, x) uint8, 255 where nodata."""
-    if decision.index is not None and decision.threshold is not None:
-        return coarse_from_index(views.working, decision.index, decision.threshold)
-    if decision.source == "raster":
-        raster = open_coarse(options.prompts, views.working.odc.geobox)
-        return coarse_from_raster(raster, views.working)
+def water_evidence(views: Views, decision: Decision, options: Options) -> xr.DataArray:
+    """Return what speaks for water before the model is asked: (y, x) float32 logits, lazily."""
+    if decision.witness == "index":
+        assert decision.index is not None and decision.threshold is not None
+        return index_evidence(views.working, decision.index, decision.threshold)
     assert decision.rgb_stretch is not None
-    if decision.source == "hsv":
+    if decision.witness == "hsv":
         assert decision.hsv is not None
-        return coarse_from_hsv(views.working, decision.rgb_stretch, decision.hsv)
-    return _learned_coarse(views, decision, options)
-
-
-def _learned_coarse(views: Views, decision: Decision, options: Options) -> xr.DataArray:
+        return hsv_evidence(views.working, decision.rgb_stretch, decision.hsv)
     from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 
-    assert decision.rgb_stretch is not None
     network = load_learned(options.device, options.precision)
-    return coarse_from_network(
+    return network_evidence(
         views.working, decision.rgb_stretch, network, COARSE_TILE_PX, COARSE_OVERLAP_PX
     )
+
+
+def _weighed(
+    evidence: xr.DataArray | None, coarse: xr.DataArray, decision: Decision
+) -> xr.DataArray | None:
+    """Return evidence as it is added to the model's logits, without the water that is not meant."""
+    if evidence is None or decision.witness == "hsv":
+        return None
+    weight = NETWORK_WEIGHT if decision.witness == "learned" else 1.0
+    return bounded(evidence, coarse, weight)
+
+
+def _coarse(
+    views: Views, options: Options, decision: Decision, evidence: xr.DataArray | None
+) -> xr.DataArray:
+    """Return the coarse mask: what the evidence says, a user's raster, or what the two agree on."""
+    if decision.source != "raster":
+        assert evidence is not None
+        return coarse_from_evidence(evidence, views.working)
+    raster = open_coarse(options.prompts, views.working.odc.geobox)
+    hint = coarse_from_raster(raster, views.working)
+    if evidence is None:
+        return hint
+    hint, water = dask.compute(hint, coarse_from_evidence(evidence, views.working))
+    return follow_hint(hint, water) if is_related(hint, water) else hint.chunk()
 
 
 def segment_prepared(prepared: Prepared, batch_size: int) -> Segmentation:
@@ -189,4 +257,4 @@ def water_mask(water: xr.DataArray, threshold: float) -> xr.DataArray:
 
 def on_grid(values: Any, geobox: GeoBox) -> xr.DataArray:
     """Label a (y, x) array with the coordinates of its grid."""
-    return xr.DataArray(values, coords=xr_coords(geobox), dims=geobox.dimensions)
+    return xr.DataArray(values, coords=xr_coords(geobox, always_yx=True), dims=("y", "x"))

@@ -15,8 +15,8 @@ from odc.geo.xr import xr_coords
 from rasterio.windows import Window as RasterioWindow
 
 
-def open_mask(path: str | Path, chunks: int = 1024) -> xr.DataArray:
-    """Open a mask or probability that :func:`geosam.write_raster` wrote.
+def open_result(path: str | Path, chunks: int = 1024) -> xr.DataArray:
+    """Open a raster of one band that :func:`geosam.write_raster` wrote.
 
     Parameters
     ----------
@@ -28,17 +28,17 @@ def open_mask(path: str | Path, chunks: int = 1024) -> xr.DataArray:
     Returns
     -------
     DataArray (y, x)
-        A mask as it is, uint8 with 255 where nodata; a probability as float32 in 0 to 1, NaN where
-        nodata.
+        A mask as it is, uint8 with 255 where nodata; a probability as float32 in 0 to 1, and anything
+        else as float32, NaN where nodata.
     """
     with rasterio.open(path) as source:
         geobox = GeoBox(source.shape, source.transform, source.crs)
         scaled = source.scales[0] != 1.0
-    dtype = np.dtype("float32" if scaled else "uint8")
+        dtype = np.dtype("float32" if scaled else source.dtypes[0])
     blocks = normalize_chunks((chunks, chunks), shape=geobox.shape, dtype=dtype)
     read = partial(_read_block, path=str(path), scaled=scaled)
     data = da.map_blocks(read, chunks=blocks, dtype=dtype, meta=np.empty((0, 0), dtype))
-    return xr.DataArray(data, coords=xr_coords(geobox), dims=geobox.dimensions)
+    return xr.DataArray(data, coords=xr_coords(geobox, always_yx=True), dims=("y", "x"))
 
 
 def _read_block(path: str, scaled: bool, block_info: dict | None = None) -> np.ndarray:

@@ -38,7 +38,7 @@ from geosam.progress import follow
 from geosam.prompts.automatic import NODATA, coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
 from geosam.raster import Source, fingerprint, inspect_scene
-from geosam.results import open_mask
+from geosam.results import open_result
 from geosam.segmentation import TileRow, group_prompts, group_side
 from geosam.stretch import fit_stretch
 from geosam.tiles import group_tiles
@@ -256,14 +256,19 @@ def shared_threads(options: Options, model: Model) -> Iterator[None]:
 
 
 def prepare_job(job: Job, model: Model) -> Prepared:
-    """Choose and lay out; a coarse mask is computed once, into the folder of unfinished work."""
+    """Choose and lay out; what later steps read more than once is computed once, into the folder of
+    unfinished work. An index is not: it costs less than reading it back.
+    """
 
-    def materialise(coarse: xr.DataArray) -> xr.DataArray:
-        path = job.folder / "coarse.tif"
-        blocks = int(np.prod(coarse.data.numblocks))
-        with job.clock.time("coarse mask"), job.follow("Coarse mask", "where", blocks):
-            write_raster(coarse, path, kind="mask")
-        return open_mask(path, chunks=CHUNK_PX)
+    def materialise(values: xr.DataArray, kind: str) -> xr.DataArray:
+        if kind not in ("mask", "learned"):
+            return values
+        path = job.folder / f"{kind}_{len(list(job.folder.glob('*.tif')))}.tif"
+        blocks = int(np.prod(values.data.numblocks))
+        function = "_network_planes" if kind == "learned" else "where"
+        with job.clock.time("coarse mask"), job.follow("Coarse mask", function, blocks):
+            write_raster(values, path, kind="mask" if kind == "mask" else None)
+        return open_result(path, chunks=CHUNK_PX)
 
     return prepare(job.views, job.options, model, materialise, job.decision)
 
@@ -298,7 +303,7 @@ def _segment(job: Job, prepared: Prepared) -> list[TileRow]:
     with job.clock.time("segment"), job.follow("Segment", "_segment_group", len(segmentation.rows)):
         rows = write_raster(water, path, kind="probability", along=segmentation.rows)
     with job.clock.time("mask"):
-        mask = water_mask(open_mask(path, chunks=CHUNK_PX), job.options.threshold)
+        mask = water_mask(open_result(path, chunks=CHUNK_PX), job.options.threshold)
         write_raster(mask, job.folder / "mask.tif", kind="mask")
     return [row for group in rows for row in group]
 
@@ -388,7 +393,7 @@ def _draw(job: Job, rivers: gpd.GeoDataFrame) -> None:
 
 def _water_share(path: Path) -> float:
     counts = np.zeros(256, np.int64)
-    mask = open_mask(path, chunks=CHUNK_PX)
+    mask = open_result(path, chunks=CHUNK_PX)
     for block in mask.data.to_delayed().ravel():
         values = np.asarray(block.compute())
         counts += np.bincount(values.ravel().astype(np.uint8), minlength=256)

@@ -54,6 +54,8 @@ class PromptSource:
     """Whether the coarse mask itself is given to the model."""
     boxes: bool = True
     """Whether boxes are given to the model."""
+    evidence: xr.DataArray | None = None
+    """(y, x) float32 logits that speak for water beside the model, on its grid."""
     unprompted: bool = False
     """Whether every tile is decoded without any prompt."""
 
@@ -126,7 +128,10 @@ def segment_groups(
         return task(_planes, group=group, overlap=grid.overlap)(done[group.index])
 
     rows = tuple(task(_rows, group=group)(done[index]) for index, group in groups.items())
-    return Segmentation(grid, mosaic_logits(grid, groups, planes), rows)
+    logits = mosaic_logits(grid, groups, planes)
+    if prompts.evidence is not None:
+        logits = logits + da.asarray(prompts.evidence.data).rechunk(logits.chunks)
+    return Segmentation(grid, logits, rows)
 
 
 def group_prompts(

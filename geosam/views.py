@@ -98,6 +98,5 @@ def _regrid(scene: xr.DataArray, geobox: GeoBox, factor: float) -> xr.DataArray:
 def _refine(scene: xr.DataArray, geobox: GeoBox, finer: int) -> xr.DataArray:
     """Repeat each pixel: an array has no file from which a smoother view could be read."""
     data = np.repeat(np.repeat(scene.data, finer, axis=1), finer, axis=2)
-    coords = {**xr_coords(geobox), "band": scene.band}
-    dims = ("band", *geobox.dimensions)
-    return xr.DataArray(data, coords=coords, dims=dims, attrs=scene.attrs)
+    coords = {**xr_coords(geobox, always_yx=True), "band": scene.band}
+    return xr.DataArray(data, coords=coords, dims=("band", "y", "x"), attrs=scene.attrs)

@@ -251,17 +251,55 @@ def test_the_scene_is_seen_at_any_resolution_and_answered_on_its_own(resolution)
     assert (mask & water).sum() / (mask | water).sum() > (0.99 if resolution <= 10 else 0.85)
 
 
+def save_mask(mask, like, path):
+    with rasterio.open(like) as source:
+        profile = {**source.profile, "count": 1, "dtype": "uint8", "nodata": None}
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(mask.astype("uint8"), 1)
+    return str(path)
+
+
 def test_a_user_s_raster_is_the_coarse_mask(tmp_path):
     water = sinuous_river_mask((200, 200))
     path = save(scene_of(water), tmp_path / "scene.tif")
-    with rasterio.open(path) as source:
-        profile = {**source.profile, "count": 1, "dtype": "uint8", "nodata": None}
     left = water.copy()
     left[:, 100:] = False
-    with rasterio.open(tmp_path / "coarse.tif", "w", **profile) as target:
-        target.write(left.astype("uint8"), 1)
-    report, _ = run(path, tmp_path, prompts=str(tmp_path / "coarse.tif"))
+    hint = save_mask(left, path, tmp_path / "coarse.tif")
+    bands = "red=1,green=2,blue=3,swir2=4"  # no index fits these
+    report, _ = run(path, tmp_path, prompts=hint, bands=bands, rounds=1)
     tiles = gpd.read_file(tmp_path / "out.gpkg", layer="tiles")
     assert report.tiles["skipped_no_prompt"] > 0
     assert tiles[tiles.status == "done"].bounds.minx.min() < 600_500
     assert tiles[tiles.status == "done"].bounds.minx.max() < 601_600
+
+
+def test_a_hint_says_which_water_and_the_index_where_its_edges_are(tmp_path):
+    river, pond = np.zeros((2, 200, 200), bool)
+    river[30:42], pond[120:150, 60:90] = True, True
+    path = save(scene_of(river | pond), tmp_path / "scene.tif")
+    narrow = ndimage.binary_erosion(river, iterations=3)
+    for name, hint in (("narrow", narrow), ("wide", ndimage.binary_dilation(river, iterations=3))):
+        file = save_mask(hint, path, tmp_path / f"{name}_hint.tif")
+        _, mask = run(path, tmp_path, name, prompts=file)
+        assert ((mask == 1) == river).all()
+
+
+def test_a_hint_at_something_else_is_left_alone(tmp_path):
+    river, field = np.zeros((2, 200, 200), bool)
+    river[30:42], field[120:150, 60:90] = True, True
+    path = save(scene_of(river), tmp_path / "scene.tif")
+    file = save_mask(field, path, tmp_path / "hint.tif")
+    run(path, tmp_path, prompts=file)
+    points = gpd.read_file(tmp_path / "out.gpkg", layer="prompts")
+    rows, cols = rasterio.transform.rowcol(NORTH_UP, points.geometry.x, points.geometry.y)
+    assert field[rows, cols][points.label == 1].all()
+
+
+def test_saved_prompts_of_a_hint_make_the_same_run(tmp_path):
+    river, pond = np.zeros((2, 200, 200), bool)
+    river[30:42], pond[120:150, 60:90] = True, True
+    path = save(scene_of(river | pond), tmp_path / "scene.tif")
+    file = save_mask(river, path, tmp_path / "hint.tif")
+    _, first = run(path, tmp_path, "first", prompts=file)
+    _, again = run(path, tmp_path, "again", prompts=str(tmp_path / "first.gpkg"))
+    assert (first == again).all()

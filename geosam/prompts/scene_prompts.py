@@ -189,6 +189,17 @@ def _boxes_touching(boxes: np.ndarray, window: Window) -> np.ndarray:
     )
 
 
+def dense_mask(prompts: ScenePrompts, geobox: GeoBox) -> np.ndarray:
+    """Burn the polygons that ask for water into (y, x) uint8 on the grid: 1 inside, else 0."""
+    mine = prompts.polygon_objects == WATER
+    order = np.argsort(-prompts.polygon_labels[mine], kind="stable")
+    labels = prompts.polygon_labels[mine][order]
+    shapes = list(zip(prompts.polygons[mine][order], (int(label) for label in labels), strict=True))
+    if not shapes:
+        return np.zeros(tuple(geobox.shape), np.uint8)
+    return rasterize(shapes, out_shape=tuple(geobox.shape), fill=0, dtype="uint8")
+
+
 def to_frames(prompts: ScenePrompts, geobox: GeoBox) -> dict[str, gpd.GeoDataFrame]:
     """Return the layers ``prompts``, ``prompt_boxes`` and ``prompt_masks`` in the grid's CRS."""
     crs = str(geobox.crs)

@@ -45,6 +45,24 @@ def read_prompts(path: str | Path, geobox: GeoBox) -> ScenePrompts:
     return prompts
 
 
+def prompt_origins(path: str | Path) -> set[str]:
+    """Return what the points of a prompts file say they were made from: ``index``, ``learned``,
+    ``hsv``, ``raster``, ``user``.
+
+    Raises
+    ------
+    PromptError
+        If the file cannot be read.
+    """
+    tables = [table for table in _read_layers(path) if "source" in table]
+    return {
+        part
+        for table in tables
+        for name in table["source"].dropna()
+        for part in str(name).split("/")
+    }
+
+
 def _read_layers(path: str | Path) -> list[gpd.GeoDataFrame]:
     try:
         names = pyogrio.list_layers(path)

@@ -99,7 +99,7 @@ def main() -> None:
     )
     print(f"start-up (import, load both networks), s  {float(started.stdout.split()[-1]):8.2f}")
     import geosam
-    import geosam.runs  # noqa: F401
+    import geosam.runs
     from geosam.testing import write_scene
 
     folder = arguments.keep or Path(tempfile.mkdtemp())

@@ -66,7 +66,7 @@ def demo(
         Where to write: a folder for each run, with ``scene.tif``, ``truth.tif``, ``rivers.gpkg``,
         ``mask.tif``, ``probability.tif`` and ``rivers.png``.
     size
-        Rows and columns of the scene in pixels of 2 m, at least 256.
+        Rows and columns of the scene in pixels of 1 m, at least 256.
     seed
         Another seed draws another river.
     model

@@ -35,7 +35,8 @@ def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     geobox = scene.odc.geobox
     pixels, known = blocks_of(scene), blocks_of(values)
     factor = _factor(values.odc.geobox, geobox)
-    lead = tuple(start % round(factor) for start in anchor(geobox)) if factor > 1 else (0, 0)
+    row, col = (start % max(1, round(factor)) for start in anchor(geobox))
+    lead = (row, col) if factor > 1 else (0, 0)
     blocks = [
         [_block(known, pixels, window, factor, lead) for window in row] for row in _windows(pixels)
     ]

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from geosam.errors import OptionError
 from geosam.types import Tile, Window
 
-FINEST_M = 0.5
+FINEST_M = 0.25
 """Finest ground resolution, in metres, at which a model sees a scene unless it is told otherwise.
 Finer orthomosaics are seen coarser: context tells water from a dark roof, centimetres do not."""
 SATELLITE_M = 5.0
@@ -166,9 +166,8 @@ def zoom(geobox: GeoBox, factor: float) -> GeoBox:
         return GeoBox((height, width), geobox.affine @ Affine.scale(1 / finer), geobox.crs)
     step = round(factor)
     row, col = (start % step for start in anchor(geobox))
-    shape = tuple(
-        math.ceil((side + lead) / step) for side, lead in zip(geobox.shape, (row, col), strict=True)
-    )
+    height, width = geobox.shape
+    shape = (math.ceil((height + row) / step), math.ceil((width + col) / step))
     affine = geobox.affine @ Affine.translation(-col, -row) @ Affine.scale(step)
     return GeoBox(shape, affine, geobox.crs)
 

@@ -16,7 +16,7 @@ FILES = {
 }
 LEAVES = {"geosam.types", "geosam.errors", "geosam.tasks", "geosam.options"}
 MAY_LEAVES_IMPORT = {"geosam.options": {"geosam.errors"}}
-ORDER = {"geosam.pipeline", "geosam.runs", "geosam.batch", "geosam.commands", "geosam.info"}
+ORDER = {"geosam.pipeline", "geosam.runs", "geosam.batch", "geosam.commands", "geosam.inspection"}
 ABOVE = {*ORDER, "geosam.demo", "geosam.cli"}
 HEAVY = {"torch", "transformers", "rasterio", "geopandas", "pyogrio", "xarray", "dask", "numpy"}
 

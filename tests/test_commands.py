@@ -14,7 +14,7 @@ from geosam.batch import is_folder, run_each
 from geosam.commands import vectorize, write_coarse, write_prompts
 from geosam.demo import demo
 from geosam.errors import BandError, ModelError, OptionError, OutputError, PromptError
-from geosam.info import info
+from geosam.inspection import info
 from geosam.models.checkpoint import EMBEDDED
 from geosam.models.registry import KNOWN, cached_folder, input_size, list_models
 from geosam.testing import FakeModel, write_scene

@@ -141,7 +141,7 @@ def test_an_area_of_interest_does_not_change_the_answer_in_it(tmp_path, monkeypa
     _, part = run(path, tmp_path, "part", aoi=tmp_path / "aoi.gpkg")
     with rasterio.open(tmp_path / "part.tif") as source:
         row, col = (
-            int(round(v))
+            round(v)
             for v in ((5_000_000 - source.transform.f) / 10, (source.transform.c - 600_000) / 10)
         )
         assert source.width < 1400

@@ -107,7 +107,7 @@ def test_an_overlap_as_large_as_the_tile_is_refused():
 @pytest.mark.parametrize(
     ("native", "wanted", "factor"),
     [
-        (0.057, None, 9),
+        (0.057, None, 4),
         (10.0, None, 0.5),
         (1.0, None, 1),
         (10.0, 30.0, 3),
@@ -120,6 +120,6 @@ def test_the_zoom_follows_the_ground_resolution(native, wanted, factor):
 
 
 def test_drone_orthomosaics_are_seen_coarser_and_satellite_scenes_finer():
-    assert default_resolution(0.05) == 0.5
+    assert default_resolution(0.05) == 0.25
     assert default_resolution(2.0) == 2.0
     assert default_resolution(10.0) == 5.0

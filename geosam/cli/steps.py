@@ -44,7 +44,7 @@ _NOT_DECODED = ("batch_size",)
 @flags.debug_flag
 def info(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Show what a scene is, and what segment would choose."""
-    from geosam.info import info as look
+    from geosam.inspection import info as look
 
     facts = look(scenes, **options)
     if as_json:

@@ -40,5 +40,5 @@ def load_learned(device: str = "auto", precision: str = "auto") -> LearnedCoarse
     folder = EMBEDDED["river-tiny"] / "coarse"
     placement = place(device, precision)
     network = fuse_norms(load_coarse(folder)).eval().requires_grad_(False)
-    network = network.to(placement.device, memory_format=torch.channels_last)
+    network = network.to(placement.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LearnedCoarse(sign_weights(folder), placement, network)

@@ -33,7 +33,7 @@ class Sam2:
     size: int
     normalisation: Normalisation
     placement: Placement
-    network: torch.nn.Module
+    network: Any
 
     def encode(self, pixels: np.ndarray) -> Features:
         """Turn (n, 3, size, size) float32 in [0, 1] into three maps, finest first."""
@@ -68,7 +68,7 @@ def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | No
     """
     from transformers import Sam2Config, Sam2Model
 
-    config = Sam2Config.from_pretrained(folder)
+    config: Any = Sam2Config.from_pretrained(folder)
     size = tile_size or int(config.prompt_encoder_config.image_size)
     if size % SIZE_STEP:
         raise ModelError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
@@ -143,21 +144,13 @@ def _dense(here: ScenePrompts, tile: Tile, object_id: int) -> np.ndarray | None:
     mine = here.polygon_objects == object_id
     if not (mine & (here.polygon_labels == 1)).any():
         return None
-    size = tile.read.height
-    to_tile = [1, 0, 0, 1, -tile.read.col, -tile.read.row]
     # Positive polygons first, so that those with label 0 cut into them.
     order = np.argsort(-here.polygon_labels[mine], kind="stable")
-    shapes = [
-        (_translated(polygon, to_tile), int(label))
-        for polygon, label in zip(
-            here.polygons[mine][order], here.polygon_labels[mine][order], strict=True
-        )
-    ]
-    return rasterize(shapes, out_shape=(size, size), fill=0, dtype="uint8").astype(bool)
-
-
-def _translated(polygon: shapely.Geometry, matrix: Sequence[float]) -> shapely.Geometry:
-    return shapely.transform(polygon, lambda xy: xy + np.array([matrix[4], matrix[5]]))
+    labels = (int(label) for label in here.polygon_labels[mine][order])
+    shapes = list(zip(here.polygons[mine][order], labels, strict=True))
+    to_tile = Affine.translation(tile.read.col, tile.read.row)
+    size = (tile.read.height, tile.read.width)
+    return rasterize(shapes, size, fill=0, transform=to_tile, dtype="uint8").astype(bool)
 
 
 def _object_box(here: ScenePrompts, tile: Tile, object_id: int) -> np.ndarray | None:
@@ -195,9 +188,13 @@ def dense_mask(prompts: ScenePrompts, geobox: GeoBox) -> np.ndarray:
     order = np.argsort(-prompts.polygon_labels[mine], kind="stable")
     labels = prompts.polygon_labels[mine][order]
     shapes = list(zip(prompts.polygons[mine][order], (int(label) for label in labels), strict=True))
+    height, width = geobox.shape
     if not shapes:
-        return np.zeros(tuple(geobox.shape), np.uint8)
-    return rasterize(shapes, out_shape=tuple(geobox.shape), fill=0, dtype="uint8")
+        return np.zeros((height, width), np.uint8)
+    # A pixel of margin, because rasterio takes the identity for a missing transform and warns.
+    corner = Affine.translation(-1, -1)
+    wider = rasterize(shapes, (height + 1, width + 1), fill=0, transform=corner, dtype="uint8")
+    return wider[1:, 1:]
 
 
 def to_frames(prompts: ScenePrompts, geobox: GeoBox) -> dict[str, gpd.GeoDataFrame]:

@@ -66,14 +66,18 @@ PIXEL_STD = 0.25
 """Pixels 0 to 1 are shown to the network as (pixel - 0.5) / 0.25; nodata becomes 0."""
 
 WATER_SHARES = {
-    "chips_s2_rgb": 0.22,
+    "chips_s2_rgb": 0.12,
     "chips_multispectral": 0.34,
     "aerial_ste_marguerite": 0.12,
-    "aerial_dubai": 0.12,
+    "aerial_dubai": 0.17,
     "aerial_monterey": 0.05,
-    "aerial_dry": 0.15,
+    "aerial_dry": 0.20,
+    "synthetic": 0.25,
 }
 """Where tiles that ask for water come from; dry images get a painted river."""
+
+INDEXED = {"chips_multispectral": 0.15, "synthetic": 0.6}
+"""Share of the tiles of a set whose coarse mask is a water index."""
 
 DENSE_KINDS = {"water": 0.62, "land": 0.1, "segment": 0.2, "shape": 0.08}
 SPARSE_KINDS = {"water": 0.42, "land": 0.05, "segment": 0.3, "shape": 0.23}
@@ -325,7 +329,7 @@ class TargetSource:
         odds = np.array([WATER_SHARES.get(name, 0.1) for name in self.wet])
         name = str(self.rng.choice(list(self.wet), p=odds / odds.sum()))
         scene = self.wet[name][self.rng.integers(len(self.wet[name]))]
-        if dense and kind == "water" and not scene.is_rgb and self.rng.random() < 0.15:
+        if dense and kind == "water" and self.rng.random() < INDEXED.get(name, 0.0):
             return self._draw_index(scene, size)
         sample = self._show(scene, size, 0.9)
         if name == "aerial_dry" or self.rng.random() < 0.05:

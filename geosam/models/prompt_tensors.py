@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,46 @@ def prompt_tensors(
         masks = np.stack([p.masks for p in prompts if p.masks is not None])
         tensors["input_masks"] = _mask_logits(masks, mask_size)
     return {name: _move(tensor, placement) for name, tensor in tensors.items()}
+
+
+def decode_prompts(
+    network: Any,
+    embeddings: Any,
+    prompts: Sequence[PixelPrompts],
+    mask_size: tuple[int, int],
+    size: int,
+    placement: Placement,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the prompts of n tiles with a SAM class of transformers.
+
+    Parameters
+    ----------
+    network
+        Takes ``image_embeddings`` and what :func:`prompt_tensors` gives.
+    embeddings
+        Of the n tiles, as the class wants them.
+    prompts
+        One a tile, all of one kind.
+    mask_size
+        (height, width) of the network's mask input.
+    size
+        Rows and columns of the answer.
+    placement
+        Where the network runs.
+
+    Returns
+    -------
+    tuple
+        Logits (n, size, size) and predicted IoU (n,), both float32.
+    """
+    with torch.inference_mode():
+        output = network(
+            image_embeddings=embeddings,
+            multimask_output=wants_several_masks(prompts[0].kind),
+            **prompt_tensors(prompts, mask_size, placement),
+        )
+        logits, scores = best_masks(output.pred_masks[:, 0], output.iou_scores[:, 0])
+        return upsample(logits, size), scores.float().cpu().numpy()
 
 
 def wants_several_masks(kind: tuple[int, bool, bool]) -> bool:

@@ -17,7 +17,7 @@ from geosam.errors import ModelError
 from geosam.models.checkpoint import Normalisation, read_config, read_normalisation, sign_weights
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
-from geosam.models.prompt_tensors import best_masks, prompt_tensors, upsample, wants_several_masks
+from geosam.models.prompt_tensors import decode_prompts
 from geosam.types import Features, PixelPrompts
 
 
@@ -43,15 +43,11 @@ class Sam:
         self, features: Features, prompts: Sequence[PixelPrompts]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (n, size, size) and predicted IoU (n,), one for each tile."""
-        side = 4 * features["embedding"].shape[-1]
-        with torch.inference_mode():
-            output = self.network(
-                image_embeddings=features["embedding"],
-                multimask_output=wants_several_masks(prompts[0].kind),
-                **prompt_tensors(prompts, (side, side), self.placement),
-            )
-            logits, scores = best_masks(output.pred_masks[:, 0], output.iou_scores[:, 0])
-            return upsample(logits, self.size), scores.float().cpu().numpy()
+        embedding = features["embedding"]
+        side = 4 * embedding.shape[-1]
+        return decode_prompts(
+            self.network, embedding, prompts, (side, side), self.size, self.placement
+        )
 
 
 def load_sam(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam:

@@ -17,7 +17,7 @@ from geosam.errors import ModelError
 from geosam.models.checkpoint import Normalisation, read_normalisation, sign_weights
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
-from geosam.models.prompt_tensors import best_masks, prompt_tensors, upsample, wants_several_masks
+from geosam.models.prompt_tensors import decode_prompts
 from geosam.types import Features, PixelPrompts
 
 SIZE_STEP = 32
@@ -48,14 +48,7 @@ class Sam2:
         """Return logits (n, size, size) and predicted IoU (n,), one for each tile."""
         maps = [features[f"level{i}"] for i in range(len(features))]
         mask_size = self.network.prompt_encoder.mask_input_size
-        with torch.inference_mode():
-            output = self.network(
-                image_embeddings=maps,
-                multimask_output=wants_several_masks(prompts[0].kind),
-                **prompt_tensors(prompts, mask_size, self.placement),
-            )
-            logits, scores = best_masks(output.pred_masks[:, 0], output.iou_scores[:, 0])
-            return upsample(logits, self.size), scores.float().cpu().numpy()
+        return decode_prompts(self.network, maps, prompts, mask_size, self.size, self.placement)
 
 
 def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam2:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from geosam.errors import OptionError
 
-PERCENTILES = (1.0, 99.0)
+PERCENTILES = (0.2, 99.8)
 """Values below and above become 0 and 1."""
 FILL = 0.5
 """What nodata becomes: the middle, which models normalise to about 0."""
@@ -91,7 +91,7 @@ def fit_stretch(
     bands
         The bands to stretch.
     rule
-        How; percentiles 1 and 99 without it.
+        How; percentiles 0.2 and 99.8 without it.
     """
     rule = rule or StretchRule()
     if rule.ends is not None:

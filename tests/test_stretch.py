@@ -88,7 +88,7 @@ def test_given_ends_need_no_pixels():
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("percentile", StretchRule((1.0, 99.0))),
+        ("percentile", StretchRule((0.2, 99.8))),
         ("percentile:2,98", StretchRule((2.0, 98.0))),
         ("-0.1,0.4", StretchRule(None, (-0.1, 0.4))),
     ],

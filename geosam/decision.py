@@ -18,6 +18,9 @@ from geosam.views import Views
 
 RGB = ("red", "green", "blue")
 COLOUR_INFRARED = ("nir", "red", "green")
+_AS_STORED = Stretch(RGB, (0.0,) * 3, (255.0,) * 3)
+"""8-bit pictures have been made for the eye already. Stretched, dark water of a drone orthomosaic
+looks like shade; as stored, satellite chips look flat. The network sees both."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Decision:
     """What speaks for water beside the model: index, hsv, learned, or nothing."""
     rgb_stretch: Stretch | None = None
     """Of red, green and blue, where prompts come from HSV or the learned network."""
+    renditions: tuple[Stretch, ...] = ()
+    """Stretches in which the learned network sees red, green and blue; its answers are averaged."""
     notes: tuple[str, ...] = ()
     """The choices in sentences, for a person."""
 
@@ -68,7 +73,13 @@ def decide(views: Views, options: Options) -> Decision:
     elif witness in ("hsv", "learned"):
         _check_bands(roles, RGB, f"--prompts {witness}")
         hsv = parse_hsv(options.hsv) if options.hsv else DEFAULT_HSV
-        decision = replace(decision, hsv=hsv, rgb_stretch=_fit(views, RGB, options))
+        stretch = _fit(views, RGB, options)
+        seen = (
+            (stretch, _AS_STORED)
+            if views.is_8bit and options.stretch == "percentile"
+            else (stretch,)
+        )
+        decision = replace(decision, hsv=hsv, rgb_stretch=stretch, renditions=seen)
     return replace(decision, notes=tuple(notes))
 
 

@@ -21,6 +21,7 @@ from geosam.coarse import (
     hsv_evidence,
     index_evidence,
     is_related,
+    mean_evidence,
     network_evidence,
 )
 from geosam.decision import Decision, decide
@@ -196,9 +197,11 @@ def water_evidence(views: Views, decision: Decision, options: Options) -> xr.Dat
     from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 
     network = load_learned(options.device, options.precision)
-    return network_evidence(
-        views.working, decision.rgb_stretch, network, COARSE_TILE_PX, COARSE_OVERLAP_PX
+    fine, wide = (
+        network_evidence(scene, decision.renditions, network, COARSE_TILE_PX, COARSE_OVERLAP_PX)
+        for scene in (views.working, views.wider)
     )
+    return mean_evidence(fine, onto_scene(wide, views.working))
 
 
 def _weighed(

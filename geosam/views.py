@@ -20,15 +20,22 @@ PREVIEW_PX = 1024
 
 @dataclass(frozen=True)
 class Views:
-    """Three looks at one scene, each (band, y, x) float32 with NaN where nodata."""
+    """Four looks at one scene, each (band, y, x) float32 with NaN where nodata."""
 
     scene: xr.DataArray
     """On the scene's own grid, lazy."""
     working: xr.DataArray
     """On the grid the model sees, lazy. Its origin is snapped to that of the CRS, so it may begin
     less than one of its pixels before the scene."""
+    wider: xr.DataArray
+    """At half the resolution of `working`, lazy: more context for the coarse network."""
     preview: xr.DataArray
     """The whole scene, decimated, in memory, whatever part `scene` covers."""
+
+    @property
+    def is_8bit(self) -> bool:
+        """Whether the scene is stored in 8 bits, without a scale."""
+        return self.preview.attrs.get("stored") == "uint8"
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -56,7 +63,8 @@ def view_source(
     factor = zoom_factor(pixel_m(native), wanted_m)
     scene = read(source, geobox=native, chunks=chunks)
     working = scene if factor == 1 else read(source, geobox=zoom(native, factor), chunks=chunks)
-    return Views(scene, working, preview(source, PREVIEW_PX))
+    wider = read(source, geobox=zoom(working.odc.geobox, 2), chunks=chunks)
+    return Views(scene, working, wider, preview(source, PREVIEW_PX))
 
 
 def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
@@ -79,7 +87,8 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     factor = zoom_factor(pixel_m(geobox), wanted_m)
     step = max(1, -(-max(geobox.shape) // PREVIEW_PX))
     small = scene[:, ::step, ::step].compute()
-    return Views(scene, _regrid(scene, geobox, factor), small)
+    working = _regrid(scene, geobox, factor)
+    return Views(scene, working, coarsen(working, 2), small)
 
 
 def pixel_m(geobox: GeoBox) -> float:

@@ -92,7 +92,8 @@ def read(source: Source, *, geobox: GeoBox | None = None, chunks: int = 1024) ->
     Returns
     -------
     xarray.DataArray
-        (band, y, x) float32, NaN where nodata, as :func:`open_scene` says.
+        (band, y, x) float32, NaN where nodata, as :func:`open_scene` says. The attribute ``stored``
+        is the data type of the file, or ``scaled``.
 
     Raises
     ------
@@ -107,7 +108,10 @@ def read(source: Source, *, geobox: GeoBox | None = None, chunks: int = 1024) ->
         load, chunks=((n_bands,), *blocks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
     coords = {"band": list(source.names.names), **xr_coords(grid, always_yx=True)}
-    return xr.DataArray(data, coords=coords, dims=("band", "y", "x"), name="scene")
+    first = source.parts[0]
+    plain = set(first.scales) == {1.0} and set(first.offsets) == {0.0}
+    attrs = {"stored": first.file.dtype if plain else "scaled"}
+    return xr.DataArray(data, coords=coords, dims=("band", "y", "x"), name="scene", attrs=attrs)
 
 
 def _load(source: Source, grid: GeoBox, block_info: dict | None = None) -> np.ndarray:

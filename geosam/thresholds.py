@@ -17,7 +17,7 @@ import numpy as np
 from geosam.indices import SpectralIndex
 
 if TYPE_CHECKING:
-    import xarray as xr
+    pass
 
 MIN_VALUES = 100
 """Fewer values make no histogram; the physical threshold is taken as it is."""
@@ -125,7 +125,8 @@ def between_class_share(values: np.ndarray, threshold: float) -> float:
 def choose_threshold(values: np.ndarray, index: SpectralIndex) -> Threshold:
     """Choose a scene's threshold of an index, and decide whether there is water by it at all.
 
-    Otsu's threshold, or the physical one if that is stricter. It stands if it parts two
+    Otsu's threshold; where that lies below the physical one, the floor of the valley above that, or
+    the physical one itself. It stands if it parts two
     populations: by Otsu's own measure, or because the histogram has a valley there. If instead
     a valley further into the water parts them (a small lake beside bare soil), that is taken.
 
@@ -171,30 +172,6 @@ def fixed_threshold(value: float, index: SpectralIndex) -> Threshold:
     return Threshold(float(value), "fixed", True, index.water_above, sentence)
 
 
-def coarse_mask(index: xr.DataArray, threshold: Threshold) -> xr.DataArray:
-    """Apply a threshold to an index, lazily where the index is lazy.
-
-    Parameters
-    ----------
-    index
-        (y, x), NaN where nodata.
-    threshold
-        From :func:`choose_threshold` or :func:`fixed_threshold`.
-
-    Returns
-    -------
-    DataArray (y, x) of bool on the same grid. False where nodata, and everywhere if the threshold
-    is not separable.
-    """
-    if not threshold.separable:
-        water = index < -np.inf  # nowhere, and as lazy as the index
-    elif threshold.water_above:
-        water = index > threshold.value
-    else:
-        water = index < threshold.value
-    return water.rename("coarse_mask").assign_attrs(long_name="coarse water mask")
-
-
 def drop_small(mask: np.ndarray, min_px: int = 12) -> np.ndarray:
     """Drop the components of a mask with fewer than `min_px` pixels, corners connecting.
 
@@ -234,9 +211,9 @@ def _split(wetness: np.ndarray, margin: float) -> _Split:
         return _Split(0.0, "physical", wetness.size > 0, reason)
     if np.percentile(wetness, 5) > margin:
         return _Split(0.0, "physical", True, "the physical threshold, as all of it is water")
-    value = max(otsu(wetness), 0.0)
-    method = "otsu" if value > 0 else "physical"
-    reason = "Otsu" if value > 0 else "the physical threshold, as Otsu's lies below it"
+    value, method, reason = otsu(wetness), "otsu", "Otsu"
+    if value <= 0:
+        value, method, reason = _above_physical(_histogram(wetness))
     share = between_class_share(wetness, value)
     if share >= SEPARABLE_SHARE:
         return _Split(value, method, True, reason)
@@ -246,6 +223,21 @@ def _split(wetness: np.ndarray, margin: float) -> _Split:
     if valley > value:
         return _Split(valley, "valley", True, "a valley of the histogram")
     return _Split(value, method, True, reason)
+
+
+def _above_physical(histogram: _Histogram) -> tuple[float, str, str]:
+    """Return value, method and reason where Otsu's threshold lies below the physical one, as it
+    does where little of the scene is water: the floor of the valley above it, if there is one.
+    """
+    depth = np.where(histogram.centres >= 0, histogram.depth(), np.inf)
+    if depth.min() <= VALLEY_DEPTH:
+        floor = float(histogram.centres[depth.argmin()])
+        return (
+            floor,
+            "valley",
+            "the floor of the valley, as Otsu's lies below the physical threshold",
+        )
+    return 0.0, "physical", "the physical threshold, as Otsu's lies below it"
 
 
 def _valley(histogram: _Histogram, threshold: float) -> float | None:

@@ -36,7 +36,7 @@ SHARES = {
     "aerial_dubai": 0.12,
     "aerial_monterey": 0.12,
     "aerial_dry": 0.30,
-    "synthetic": 0.15,
+    "synthetic": 0.30,
 }
 """How often a training tile comes from each data set."""
 

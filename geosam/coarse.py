@@ -68,8 +68,9 @@ def coarse_from_evidence(evidence: xr.DataArray, scene: xr.DataArray) -> xr.Data
 
 
 def coarse_from_raster(raster: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
-    """Return the coarse mask that a user's raster gives: (y, x) bool on the scene's grid."""
-    return finish(raster.data, scene)
+    """Return the coarse mask that a user's raster gives: (y, x) uint8 on the scene's grid. None of
+    it is dropped: a single pixel can be meant."""
+    return finish(raster.data, scene, min_px=1)
 
 
 def bounded(evidence: xr.DataArray, coarse: xr.DataArray, weight: float = 1.0) -> xr.DataArray:
@@ -184,10 +185,12 @@ def mean_evidence(fine: xr.DataArray, wide: xr.DataArray) -> xr.DataArray:
     return fine.copy(data=da.where(da.isnan(both), fine.data, both))
 
 
-def finish(water: da.Array, scene: xr.DataArray) -> xr.DataArray:
+def finish(
+    water: da.Array, scene: xr.DataArray, min_px: int = MIN_COMPONENT_PX
+) -> xr.DataArray:
     """Drop small components and mark nodata.
 
-    A component of fewer than :data:`MIN_COMPONENT_PX` pixels is no longer than that, so a margin of
+    A component of fewer than `min_px` pixels is no longer than that, so a margin of
     as many pixels around each block tells it from the end of a larger one: the result does not
     depend on the blocks.
 
@@ -197,6 +200,8 @@ def finish(water: da.Array, scene: xr.DataArray) -> xr.DataArray:
         (y, x) bool, lazy or not.
     scene
         (band, y, x) on the same grid, NaN where nodata.
+    min_px
+        Smallest component that stays.
 
     Returns
     -------
@@ -206,7 +211,12 @@ def finish(water: da.Array, scene: xr.DataArray) -> xr.DataArray:
     void = da.map_blocks(_all_nan, data, drop_axis=0, dtype=bool)
     water = da.asarray(water).rechunk(void.chunks) & ~void
     kept = water.map_overlap(
-        _drop_small_inside, depth=MIN_COMPONENT_PX, boundary=False, dtype=bool, allow_rechunk=True
+        _drop_small_inside,
+        depth=min_px,
+        boundary=False,
+        dtype=bool,
+        allow_rechunk=True,
+        min_px=min_px,
     )
     mask = da.where(void, np.uint8(NODATA), kept.astype(np.uint8))
     y, x = scene.dims[1:]
@@ -218,12 +228,12 @@ def finish(water: da.Array, scene: xr.DataArray) -> xr.DataArray:
     return xr.DataArray(mask, dims=(y, x), coords=coords, name="coarse")
 
 
-def _drop_small_inside(water: np.ndarray) -> np.ndarray:
+def _drop_small_inside(water: np.ndarray, min_px: int) -> np.ndarray:
     """Drop small components, but none that touches the block's border, where it may go on."""
     border = np.ones_like(water)
     border[1:-1, 1:-1] = False
     # Joining the border to everything that touches it makes one large component of those.
-    return drop_small(water | border, MIN_COMPONENT_PX) & water if water.any() else water
+    return drop_small(water | border, min_px) & water if water.any() else water
 
 
 def _all_nan(pixels: np.ndarray) -> np.ndarray:

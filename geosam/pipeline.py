@@ -35,7 +35,7 @@ from geosam.regrid import onto_scene
 from geosam.segmentation import PromptSource, Segmentation, probability, segment_groups
 from geosam.tiles import TileGrid
 from geosam.types import Model
-from geosam.views import Views, view_array
+from geosam.views import Views, refine, view_array
 
 HINT_ROUNDS = 3
 """Rounds where the coarse mask is a user's raster and no index helps: each lets a water body grow by about what the
@@ -189,7 +189,9 @@ def water_evidence(views: Views, decision: Decision, options: Options) -> xr.Dat
     """Return what speaks for water before the model is asked: (y, x) float32 logits, lazily."""
     if decision.witness == "index":
         assert decision.index is not None and decision.threshold is not None
-        return index_evidence(views.working, decision.index, decision.threshold)
+        seen = views.scene if views.is_refined else views.working
+        evidence = index_evidence(seen, decision.index, decision.threshold)
+        return refine(evidence, views.working.odc.geobox) if views.is_refined else evidence
     assert decision.rgb_stretch is not None
     if decision.witness == "hsv":
         assert decision.hsv is not None

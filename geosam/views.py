@@ -33,6 +33,11 @@ class Views:
     """The whole scene, decimated, in memory, whatever part `scene` covers."""
 
     @property
+    def is_refined(self) -> bool:
+        """Whether the model sees the scene finer than it is."""
+        return self.working.shape[-1] > self.scene.shape[-1]
+
+    @property
     def is_8bit(self) -> bool:
         """Whether the scene is stored in 8 bits, without a scale."""
         return self.preview.attrs.get("stored") == "uint8"
@@ -101,11 +106,14 @@ def _regrid(scene: xr.DataArray, geobox: GeoBox, factor: float) -> xr.DataArray:
         return scene
     if factor > 1:
         return coarsen(scene, round(factor))
-    return _refine(scene, zoom(geobox, factor), round(1 / factor))
+    return refine(scene, zoom(geobox, factor))
 
 
-def _refine(scene: xr.DataArray, geobox: GeoBox, finer: int) -> xr.DataArray:
-    """Repeat each pixel: an array has no file from which a smoother view could be read."""
-    data = np.repeat(np.repeat(scene.data, finer, axis=1), finer, axis=2)
-    coords = {**xr_coords(geobox, always_yx=True), "band": scene.band}
-    return xr.DataArray(data, coords=coords, dims=("band", "y", "x"), attrs=scene.attrs)
+def refine(values: xr.DataArray, geobox: GeoBox) -> xr.DataArray:
+    """Repeat each pixel of (..., y, x) on a finer grid of :func:`geosam.tiles.zoom`, lazily: what was
+    measured, where a smooth view would be made up."""
+    finer = geobox.shape[0] // values.shape[-2]
+    data = np.repeat(np.repeat(values.data, finer, axis=-2), finer, axis=-1)
+    kept = {name: c for name, c in values.coords.items() if name == "band" and c.ndim}
+    coords = {**xr_coords(geobox, always_yx=True), **kept}
+    return xr.DataArray(data, coords=coords, dims=values.dims, attrs=values.attrs)

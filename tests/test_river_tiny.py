@@ -18,11 +18,11 @@ FOLDER = EMBEDDED["river-tiny"]
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """Two synthetic scenes with their truth: with and without near infrared."""
-    folder = tmp_path_factory.mktemp("scenes")
-    return {
-        nir: write_scene(folder / str(nir), shape=(640, 640), seed=5, nir=nir)
-        for nir in (True, False)
-    }
+    scenes = {}
+    for nir in (True, False):
+        folder = tmp_path_factory.mktemp("scene")
+        scenes[nir] = write_scene(folder, shape=(640, 640), seed=5, nir=nir)
+    return scenes
 
 
 def mask_of(scene, folder, name, **options):

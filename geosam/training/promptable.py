@@ -72,7 +72,7 @@ WATER_SHARES = {
     "aerial_dubai": 0.17,
     "aerial_monterey": 0.05,
     "aerial_dry": 0.20,
-    "synthetic": 0.25,
+    "synthetic": 0.45,
 }
 """Where tiles that ask for water come from; dry images get a painted river."""
 

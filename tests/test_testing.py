@@ -105,8 +105,9 @@ def test_ndwi_finds_the_water_but_not_without_mistakes(seed):
     water = scene.truth.values == 1
     found = ndwi_mask(scene)
     assert 0.75 < iou(found, water) < 0.97
-    assert (found & ~water).sum() > 0.01 * water.sum(), "roofs, shadows, wet gravel"
+    assert (found & ~water).sum() > 0, "roofs, shadows, wet gravel"
     assert (water & ~found).sum() > 0.001 * water.sum(), "riffles"
+    assert (water != found).sum() > 0.03 * water.sum()
 
 
 @pytest.mark.parametrize("seed", range(3))

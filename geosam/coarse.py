@@ -25,6 +25,9 @@ MIN_COMPONENT_PX = 12
 RELATED_SHARE = 0.2
 """Share of a hint that must be water by the index for the two to be about the same thing: a mask
 widened by its own half width on both sides still has a third."""
+EDGE_PX = 8
+"""How far from nodata, in pixels of the model's grid, the learned network is not trusted with thin
+things."""
 NETWORK_BATCH = 4
 """Inputs of the network at once."""
 INDEX_LOGIT = 2.0
@@ -67,9 +70,43 @@ def coarse_from_evidence(evidence: xr.DataArray, scene: xr.DataArray) -> xr.Data
     return finish(evidence.data > 0, scene)
 
 
+def without_slivers(evidence: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
+    """Turn thin strips of water along nodata into land: (y, x) float32 logits, lazily.
+
+    Where a picture was compressed together with its black collar, its outermost pixels are dark, and
+    the learned network takes them for water. Within :data:`EDGE_PX` of nodata only what a disc of half
+    that radius fits into stays.
+    """
+    void = da.map_blocks(_all_nan, _one_band_chunk(scene.data), drop_axis=0, dtype=bool)
+    logits = da.asarray(evidence.data).rechunk(void.chunks)
+    kept = da.map_overlap(
+        _blank_slivers,
+        logits,
+        void,
+        depth=2 * EDGE_PX,
+        boundary=[-MOST_EVIDENCE, False],
+        dtype=np.float32,
+        allow_rechunk=True,
+    )
+    return evidence.copy(data=kept)
+
+
+def _blank_slivers(logits: np.ndarray, void: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import binary_dilation, binary_opening
+    from skimage.morphology import disk
+
+    if not void.any() or void.all():
+        return logits
+    near = binary_dilation(void, disk(EDGE_PX))
+    wide = binary_opening((logits > 0) & ~void, disk(EDGE_PX // 2))
+    sliver = near & (logits > 0) & ~wide
+    return np.where(sliver, np.float32(-MOST_EVIDENCE), logits)
+
+
 def coarse_from_raster(raster: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     """Return the coarse mask that a user's raster gives: (y, x) uint8 on the scene's grid. None of
-    it is dropped: a single pixel can be meant."""
+    it is dropped: a single pixel can be meant.
+    """
     return finish(raster.data, scene, min_px=1)
 
 
@@ -185,9 +222,7 @@ def mean_evidence(fine: xr.DataArray, wide: xr.DataArray) -> xr.DataArray:
     return fine.copy(data=da.where(da.isnan(both), fine.data, both))
 
 
-def finish(
-    water: da.Array, scene: xr.DataArray, min_px: int = MIN_COMPONENT_PX
-) -> xr.DataArray:
+def finish(water: da.Array, scene: xr.DataArray, min_px: int = MIN_COMPONENT_PX) -> xr.DataArray:
     """Drop small components and mark nodata.
 
     A component of fewer than `min_px` pixels is no longer than that, so a margin of

@@ -23,6 +23,7 @@ from geosam.coarse import (
     is_related,
     mean_evidence,
     network_evidence,
+    without_slivers,
 )
 from geosam.decision import Decision, decide
 from geosam.errors import OptionError
@@ -203,7 +204,8 @@ def water_evidence(views: Views, decision: Decision, options: Options) -> xr.Dat
         network_evidence(scene, decision.renditions, network, COARSE_TILE_PX, COARSE_OVERLAP_PX)
         for scene in (views.working, views.wider)
     )
-    return mean_evidence(fine, onto_scene(wide, views.working))
+    evidence = mean_evidence(fine, onto_scene(wide, views.working))
+    return without_slivers(evidence, views.working)
 
 
 def _weighed(

@@ -303,3 +303,20 @@ def test_saved_prompts_of_a_hint_make_the_same_run(tmp_path):
     _, first = run(path, tmp_path, "first", prompts=file)
     _, again = run(path, tmp_path, "again", prompts=str(tmp_path / "first.gpkg"))
     assert (first == again).all()
+
+
+def test_a_dark_rim_along_nodata_is_no_water():
+    from geosam.coarse import without_slivers
+
+    scene = scene_of(np.zeros((120, 160), bool), nodata=np.tri(120, 160, -20, bool))
+    void = np.isnan(scene.values[0])
+    rim = ndimage.binary_dilation(void, iterations=3) & ~void
+    river = np.zeros_like(void)
+    river[20:45] = True
+    stream = np.zeros_like(void)
+    stream[:, 150:152] = True
+    logits = np.where((rim | river | stream) & ~void, 3.0, -3.0).astype("float32")
+    evidence = scene.isel(band=0, drop=True).copy(data=logits)
+    kept = without_slivers(evidence.chunk(40), scene.chunk(40)).values > 0
+    assert (kept & rim & ~river).sum() < 0.05 * rim.sum()
+    assert (kept[:, 100:] == (river | stream)[:, 100:]).all()

@@ -111,7 +111,8 @@ def _regrid(scene: xr.DataArray, geobox: GeoBox, factor: float) -> xr.DataArray:
 
 def refine(values: xr.DataArray, geobox: GeoBox) -> xr.DataArray:
     """Repeat each pixel of (..., y, x) on a finer grid of :func:`geosam.tiles.zoom`, lazily: what was
-    measured, where a smooth view would be made up."""
+    measured, where a smooth view would be made up.
+    """
     finer = geobox.shape[0] // values.shape[-2]
     data = np.repeat(np.repeat(values.data, finer, axis=-2), finer, axis=-1)
     kept = {name: c for name, c in values.coords.items() if name == "band" and c.ndim}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -116,5 +117,5 @@ def refine(values: xr.DataArray, geobox: GeoBox) -> xr.DataArray:
     finer = geobox.shape[0] // values.shape[-2]
     data = np.repeat(np.repeat(values.data, finer, axis=-2), finer, axis=-1)
     kept = {name: c for name, c in values.coords.items() if name == "band" and c.ndim}
-    coords = {**xr_coords(geobox, always_yx=True), **kept}
+    coords: dict[Any, Any] = dict(xr_coords(geobox, always_yx=True)) | kept
     return xr.DataArray(data, coords=coords, dims=values.dims, attrs=values.attrs)

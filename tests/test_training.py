@@ -9,12 +9,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from geosam.models.unet import CoarseConfig, CoarseWaterNet, save_coarse  # noqa: E402
-from geosam.training import coarse as coarse_training  # noqa: E402
-from geosam.training.augment import augment, cut_collar  # noqa: E402
 from geosam.training.loop import Average, Schedule  # noqa: E402
 from geosam.training.losses import bce_loss, dice_loss, focal_loss, mask_iou  # noqa: E402
-from geosam.training.painting import nested_shapes, paint_river  # noqa: E402
-from geosam.training.promptable import (  # noqa: E402
+from geosam.training.river_tiny import coarse as coarse_training  # noqa: E402
+from geosam.training.river_tiny.augment import augment, cut_collar  # noqa: E402
+from geosam.training.river_tiny.painting import nested_shapes, paint_river  # noqa: E402
+from geosam.training.river_tiny.promptable import (  # noqa: E402
     PromptPlan,
     TargetSource,
     build_promptable,
@@ -24,7 +24,11 @@ from geosam.training.promptable import (  # noqa: E402
     save_promptable,
     set_tile_size,
 )
-from geosam.training.report import Shown, as_table, boundary_f1, find_water, rate_coarse  # noqa: E402
+from geosam.training.river_tiny.report import Shown, as_table, boundary_f1, find_water, rate_coarse  # noqa: E402
+from geosam.training.river_tiny.sources import make_scene  # noqa: E402
+from geosam.training.river_tiny.targets import one_component, segment_target, water_target  # noqa: E402
+from geosam.training.river_tiny.tiles import NODATA_FILL, draw_tile, resample_label, stretch  # noqa: E402
+from geosam.training.sample import IGNORE, LAND, WATER, Sample  # noqa: E402
 from geosam.training.simulation import (  # noqa: E402
     DENSE_LOGIT,
     corrective_click,
@@ -34,9 +38,6 @@ from geosam.training.simulation import (  # noqa: E402
     draw_box,
     signed_distance,
 )
-from geosam.training.sources import IGNORE, LAND, WATER, make_scene  # noqa: E402
-from geosam.training.targets import one_component, segment_target, water_target  # noqa: E402
-from geosam.training.tiles import NODATA_FILL, Sample, draw_tile, resample_label, stretch  # noqa: E402
 
 
 def river_scene(bands: int = 3, size: int = 128, source: str = "chips_s2_rgb"):
@@ -311,7 +312,7 @@ class TestPromptable:
         ],
     )
     def test_every_kind_of_prompt_gives_the_network_a_gradient(self, model, plan, monkeypatch):
-        from geosam.training import promptable
+        from geosam.training.river_tiny import promptable
 
         monkeypatch.setattr(promptable, "draw_plan", lambda rng: plan)
         source = TargetSource({"chips_s2_rgb": [river_scene()]}, np.random.default_rng(0))
@@ -371,7 +372,7 @@ class TestExport:
         assert float(net.head.bias.detach()) == -shift
 
     def test_what_was_trained_lands_in_one_folder(self, tmp_path, monkeypatch, model):
-        from geosam.training import river_tiny
+        import geosam.training.river_tiny.__main__ as river_tiny
 
         scenes = {"chips_s2_rgb": [river_scene()]}
         monkeypatch.setattr(river_tiny, "load_all", lambda *_: scenes)

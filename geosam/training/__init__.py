@@ -1,1 +1,1 @@
-"""Training of the embedded models: data, prompt simulation, losses and loops."""
+"""Training: examples, prompt simulation, losses, loops; `river_tiny` made the embedded models."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from geosam.training.painting import smooth_noise
+from geosam.training.river_tiny.painting import smooth_noise
 
 DENSE_LOGIT = 6.0
 """A coarse mask is given to the prompt encoder as +DENSE_LOGIT inside, -DENSE_LOGIT outside."""

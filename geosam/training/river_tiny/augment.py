@@ -8,8 +8,17 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from geosam.training.sources import IGNORE
-from geosam.training.tiles import NODATA_FILL, Sample
+from geosam.training.river_tiny.painting import smooth_noise
+from geosam.training.river_tiny.tiles import NODATA_FILL
+from geosam.training.sample import IGNORE, WATER, Sample
+
+WATER_RECOLOURED = 0.3
+"""Share of the tiles whose water gets another colour: what it looks like elsewhere nobody knows."""
+
+
+MOST_UNKNOWN = 0.05
+"""Where more is unlabelled, some of it may be the same water, and recolouring would draw a line
+where no bank is."""
 
 
 def augment(sample: Sample, rng: np.random.Generator, strength: float = 1.0) -> Sample:
@@ -29,13 +38,57 @@ def augment(sample: Sample, rng: np.random.Generator, strength: float = 1.0) -> 
     Sample
     """
     nodata = (sample.pixels == NODATA_FILL).all(0)
-    pixels = recolour(sample.pixels, rng, strength)
+    pixels = sample.pixels
+    if rng.random() < WATER_RECOLOURED and (sample.label == IGNORE).mean() < MOST_UNKNOWN:
+        pixels = recolour_water(pixels, sample.label == WATER, rng)
+    pixels = recolour(pixels, rng, strength)
     pixels = degrade(pixels, rng)
     pixels = np.where(nodata, NODATA_FILL, pixels).astype(np.float32)
     pixels, label = flip(pixels, sample.label, rng)
     if rng.random() < 0.15:
         pixels, label = cut_collar(pixels, label, rng)
     return Sample(pixels, label, sample.zoom)
+
+
+def recolour_water(pixels: np.ndarray, water: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give the water of a tile another colour, a slope in brightness, and sometimes glint.
+
+    Its texture stays, so that a network learns how water lies in the land and not which colours
+    the training images happen to have.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (3, y, x)
+        0 to 1.
+    water : numpy.ndarray, (y, x) bool
+    rng : numpy.random.Generator
+        Decides everything random.
+
+    Returns
+    -------
+    numpy.ndarray, (3, y, x) float32
+    """
+    if not water.any() or water.all():
+        return pixels
+    size = water.shape[0]
+    feather = ndimage.gaussian_filter(water.astype(np.float32), rng.uniform(0.5, 1.2))
+    mean = pixels[:, water].mean(1)[:, None, None]
+    colour = mean * np.exp(rng.normal(0, 0.15, (3, 1, 1))) * np.exp(rng.normal(0, 0.35))
+    colour = colour + rng.normal(0, 0.06, (3, 1, 1))
+    slope = rng.uniform(0, 0.12) * smooth_noise(size, rng.uniform(0.5, 4), rng)
+    moved = colour * (1 + 2 * slope) + (pixels - mean) * rng.uniform(0.6, 1.6)
+    if rng.random() < 0.35:
+        moved = moved + _glint(size, rng)
+    out = pixels + (np.clip(moved, 0, 1) - pixels) * feather
+    return out.astype(np.float32)
+
+
+def _glint(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Sun on ripples: fine grain, stronger on one side, of the colour of the light, (3, y, x)."""
+    grain = ndimage.gaussian_filter(rng.standard_normal((size, size), dtype=np.float32), 0.8)
+    where = np.clip(smooth_noise(size, rng.uniform(0.5, 3), rng), 0, 2)
+    light = rng.uniform(0.5, 1.0, (3, 1, 1)) * rng.uniform(0.03, 0.15)
+    return light * where * (1 + 3 * grain)
 
 
 def recolour(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:

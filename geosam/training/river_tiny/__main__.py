@@ -16,17 +16,17 @@ from pathlib import Path
 import torch
 
 from geosam.models.unet import load_coarse, save_coarse
-from geosam.training.coarse import (
+from geosam.training.river_tiny.coarse import (
     CoarseRecipe,
     load_all,
     settle_threshold,
     train_coarse,
     validation_tiles,
 )
-from geosam.training.promptable import PromptableRecipe, train_promptable
-from geosam.training.report import evaluate
+from geosam.training.river_tiny.promptable import PromptableRecipe, train_promptable
+from geosam.training.river_tiny.report import evaluate
 
-EMBEDDED = Path(__file__).parents[1] / "models" / "river_tiny"
+EMBEDDED = Path(__file__).parents[2] / "models" / "river_tiny"
 """Where the weights that ship lie."""
 
 
@@ -38,13 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train_coarse(options: argparse.Namespace) -> None:
-    recipe = CoarseRecipe(options.minutes, options.seed, resume=options.resume)
+    recipe = CoarseRecipe(
+        options.minutes,
+        options.seed,
+        options.peak or CoarseRecipe.peak,
+        start=options.start,
+        resume=options.resume,
+    )
     train_coarse(options.data, options.out, options.cache, recipe)
 
 
 def _train_promptable(options: argparse.Namespace) -> None:
     recipe = PromptableRecipe(
-        options.minutes, options.seed, coarse=options.coarse, resume=options.resume
+        options.minutes,
+        options.seed,
+        options.peak or PromptableRecipe.peak,
+        coarse=options.coarse,
+        start=options.start,
+        resume=options.resume,
     )
     train_promptable(options.data, options.out, options.cache, recipe)
 
@@ -91,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--coarse", type=Path)
     parser.add_argument("--promptable", type=Path)
+    parser.add_argument("--start", type=Path)
+    parser.add_argument("--peak", type=float)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--model", type=Path, default=EMBEDDED)
     parser.add_argument("--minutes", type=float, default=75.0)

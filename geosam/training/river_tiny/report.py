@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import Sam2Model
 
 from geosam.models.unet import CoarseWaterNet, load_coarse
-from geosam.training.promptable import (
+from geosam.training.river_tiny.promptable import (
     TILE,
     NoPositions,
     Prompts,
@@ -25,9 +25,10 @@ from geosam.training.promptable import (
     move_outline,
     normalise,
 )
+from geosam.training.river_tiny.sources import Scene, load_scenes
+from geosam.training.river_tiny.tiles import NODATA_FILL, RGB_BANDS, stretch
+from geosam.training.sample import IGNORE, WATER
 from geosam.training.simulation import DENSE_LOGIT, drop_parts
-from geosam.training.sources import IGNORE, WATER, Scene, load_scenes
-from geosam.training.tiles import NODATA_FILL, RGB_BANDS, stretch
 
 ZOOMS = {
     "chips_s2_rgb": 2.0,

@@ -6,13 +6,12 @@ the toolkit would show its models: stretched to 0..1, nodata at 0.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch.nn import functional
 
-from geosam.training.sources import IGNORE, QUANTILES, WATER, Scene
+from geosam.training.river_tiny.sources import QUANTILES, Scene
+from geosam.training.sample import IGNORE, WATER, Sample
 
 NODATA_FILL = 0.5
 """Value of nodata after the stretch: the models' mean."""
@@ -25,20 +24,6 @@ FALSE_COLOURS = ((3, 2, 1), (3, 2, 1), (3, 2, 1), (4, 3, 2), (4, 3, 1), (1, 1, 1
 
 
 _MIRRORED = 0.65
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One tile and its truth."""
-
-    pixels: np.ndarray
-    """(3, y, x) float32, 0 to 1, nodata 0.5."""
-
-    label: np.ndarray
-    """(y, x) uint8 of LAND, WATER and IGNORE."""
-
-    zoom: float
-    """Tile pixels for each pixel of the image the tile was cut from."""
 
 
 def draw_zoom(scene: Scene, rng: np.random.Generator) -> float:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from geosam.training.sources import IGNORE, LAND, WATER
-from geosam.training.tiles import Sample
+from geosam.training.sample import IGNORE, LAND, WATER, Sample
 
 _PLAUSIBLE = np.array(
     [

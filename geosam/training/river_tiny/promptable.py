@@ -19,9 +19,8 @@ from transformers.models.sam2.configuration_sam2 import (
     Sam2VisionConfig,
 )
 
+from geosam.models.prior import draw_prior
 from geosam.models.unet import CoarseWaterNet, load_coarse
-from geosam.training.augment import augment
-from geosam.training.coarse import load_all, water_colours
 from geosam.training.loop import (
     Average,
     Clock,
@@ -34,7 +33,22 @@ from geosam.training.loop import (
     set_rate,
 )
 from geosam.training.losses import bce_loss, dice_loss, focal_loss, mask_iou
-from geosam.training.painting import paint_river
+from geosam.training.river_tiny.augment import augment
+from geosam.training.river_tiny.coarse import load_all, water_colours
+from geosam.training.river_tiny.painting import paint_river
+from geosam.training.river_tiny.sources import Scene
+from geosam.training.river_tiny.targets import (
+    STRIDE,
+    Target,
+    halve_label,
+    land_target,
+    one_component,
+    segment_target,
+    shape_target,
+    water_target,
+)
+from geosam.training.river_tiny.tiles import FALSE_COLOURS, NODATA_FILL, draw_tile
+from geosam.training.sample import IGNORE, LAND, WATER, Sample
 from geosam.training.simulation import (
     DENSE_LOGIT,
     MAX_CLICK_LOGIT,
@@ -46,18 +60,6 @@ from geosam.training.simulation import (
     edge_weight,
     signed_distance,
 )
-from geosam.training.sources import IGNORE, LAND, WATER, Scene
-from geosam.training.targets import (
-    STRIDE,
-    Target,
-    halve_label,
-    land_target,
-    one_component,
-    segment_target,
-    shape_target,
-    water_target,
-)
-from geosam.training.tiles import FALSE_COLOURS, NODATA_FILL, Sample, draw_tile
 
 TILE = 256
 """Tile size written into the configuration; others work by `set_tile_size`."""
@@ -76,7 +78,7 @@ WATER_SHARES = {
 }
 """Where tiles that ask for water come from; dry images get a painted river."""
 
-INDEXED = {"chips_multispectral": 0.15, "synthetic": 0.6}
+INDEXED = {"chips_multispectral": 0.35, "synthetic": 0.6}
 """Share of the tiles of a set whose coarse mask is a water index."""
 
 DENSE_KINDS = {"water": 0.62, "land": 0.1, "segment": 0.2, "shape": 0.08}
@@ -130,6 +132,9 @@ class PromptableRecipe:
 
     coarse: Path | None = None
     """Folder of a coarse network; its masks become some of the prompts."""
+
+    start: Path | None = None
+    """Folder of a finished network to go on from; from scratch when it is None."""
 
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
@@ -248,6 +253,13 @@ def build_promptable(seed: int) -> Sam2Model:
     return model
 
 
+def start_from(folder: Path) -> Sam2Model:
+    """A finished network to go on from."""
+    model = Sam2Model.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    model.vision_encoder.neck.position_encoding = NoPositions()
+    return model
+
+
 def _balance(model: Any) -> None:
     """Let the mask prompt come through from the first step.
 
@@ -272,13 +284,13 @@ def _balance(model: Any) -> None:
 def draw_plan(rng: np.random.Generator) -> PromptPlan:
     """A kind of prompts: mostly a coarse mask with points, as the toolkit gives them."""
     draw = rng.random()
-    if draw < 0.6:
+    if draw < 0.58:
         bare = rng.random() < 0.3
         positive = 0 if bare else int(rng.integers(0, 9))
         return PromptPlan(True, positive, 0 if bare else int(rng.integers(0, 5)), False)
-    if draw < 0.75:
+    if draw < 0.72:
         return PromptPlan(False, 1, 0, False)
-    if draw < 0.86:
+    if draw < 0.82:
         return PromptPlan(False, int(rng.integers(1, 9)), int(rng.integers(1, 5)), False)
     return PromptPlan(False, int(rng.integers(0, 2)), 0, True)
 
@@ -366,10 +378,10 @@ class TargetSource:
 
 
 def index_label(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """NDWI or MNDWI of a five-band chip against zero, as a label array (y, x)."""
+    """NDWI or MNDWI of a five-band chip against about zero, as a label array (y, x)."""
     bands = scene.levels[0].astype(np.float32)
     green, other = bands[1], bands[int(rng.integers(3, 5))]
-    water = green > other
+    water = green - other > rng.normal(0, 0.06) * (green + other)
     return np.where(scene.labels[0] == IGNORE, IGNORE, np.where(water, WATER, LAND)).astype(
         np.uint8
     )
@@ -406,12 +418,46 @@ def make_prompts(targets: Sequence[Target], plan: PromptPlan, rng: np.random.Gen
     if plan.box:
         found = np.stack([draw_box(target.truth & target.known, rng) for target in targets])
         boxes = torch.from_numpy(found)[:, None]
-    dense = None
-    if plan.dense:
-        dense = torch.from_numpy(
-            np.stack([dense_logits(mask) for mask in masks if mask is not None])
-        )[:, None]
-    return Prompts(points, labels, boxes, dense)
+    given = [None if mask is None else dense_logits(mask) for mask in masks]
+    return drawn_out(Prompts(points, labels, boxes, None), given, targets[0].truth.shape)
+
+
+def drawn_out(
+    prompts: Prompts, masks: Sequence[np.ndarray | None], shape: tuple[int, ...]
+) -> Prompts:
+    """The same prompts with clicks and boxes drawn into their mask prompts.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        Points and boxes of n tiles, (0, 0) the centre of the first pixel.
+    masks : sequence of numpy.ndarray (y / 2, x / 2) float32, or None
+        Logits of the n mask prompts.
+    shape : (int, int)
+        Rows and columns of a mask prompt.
+
+    Returns
+    -------
+    Prompts
+    """
+
+    def row(values: torch.Tensor | None, k: int) -> np.ndarray | None:
+        return None if values is None else values[k, 0].numpy()
+
+    priors = []
+    for k, mask in enumerate(masks):
+        points, box = row(prompts.points, k), row(prompts.boxes, k)
+        priors.append(
+            draw_prior(
+                (shape[0], shape[1]),
+                STRIDE,
+                None if points is None else points + 0.5,
+                row(prompts.labels, k),
+                None if box is None else box + 0.5,
+                mask,
+            )
+        )
+    return replace(prompts, masks=torch.from_numpy(np.stack(priors))[:, None])
 
 
 def _draw_clicks(
@@ -494,8 +540,9 @@ def correct(
     if prompts.points is not None and prompts.labels is not None:
         points = torch.cat([prompts.points, points], dim=2)
         labels = torch.cat([prompts.labels, labels], dim=2)
-    fed = logits.detach().clamp(-MAX_CLICK_LOGIT, MAX_CLICK_LOGIT)[:, None]
-    return Prompts(points, labels, prompts.boxes, fed)
+    fed = logits.detach().clamp(-MAX_CLICK_LOGIT, MAX_CLICK_LOGIT).numpy()
+    asked = Prompts(points, labels, prompts.boxes, None)
+    return drawn_out(asked, list(fed), fed.shape[1:])
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
@@ -545,7 +592,8 @@ def train_promptable(data: Path, out: Path, cache: Path | None, recipe: Promptab
     rng = np.random.default_rng([recipe.seed, recipe.resume])
     source = TargetSource(load_all(data, "train", cache), rng, coarse)
     held = load_all(data, "val", cache)
-    model = build_promptable(recipe.seed).train()
+    model = start_from(recipe.start) if recipe.start else build_promptable(recipe.seed)
+    model.train()
     run_promptable(model, source, validation_targets(held), out, recipe)
 
 
@@ -569,7 +617,7 @@ def run_promptable(
     if recipe.resume and (out / "promptable.pt").exists():
         tally = load_state(out / "promptable.pt", model, average)
     clock = Clock(recipe.minutes, recipe.every, tally.minutes)
-    while clock.progress < 1:
+    while True:
         size, count = BATCHES[source.rng.integers(len(BATCHES))]
         set_rate(optimizer, schedule.rate(clock.progress))
         loss = promptable_step(model, source, size, count)
@@ -588,7 +636,8 @@ def run_promptable(
             save_state(out / "promptable.pt", model, average, **asdict(tally))
             save_promptable(average.net, out / "promptable")
             source.coarse = _load_if_there(recipe.coarse)
-    return average.net
+        if clock.progress >= 1:
+            return average.net
 
 
 def validation_targets(scenes: dict[str, list[Scene]], count: int = 12) -> list[Target]:

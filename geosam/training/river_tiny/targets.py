@@ -13,9 +13,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 
-from geosam.training.painting import nested_shapes
-from geosam.training.sources import IGNORE, WATER
-from geosam.training.tiles import Sample
+from geosam.training.river_tiny.painting import nested_shapes
+from geosam.training.sample import IGNORE, WATER, Sample
 
 STRIDE = 2
 """Tile pixels for each pixel of the network's logits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from geosam.models.unet import CoarseWaterNet, save_coarse
-from geosam.training.augment import augment
+from geosam.models.unet import CoarseWaterNet, ConvNorm, load_coarse, save_coarse
 from geosam.training.loop import (
     Average,
     Clock,
@@ -25,23 +24,28 @@ from geosam.training.loop import (
     set_rate,
 )
 from geosam.training.losses import bce_loss, dice_loss, mask_iou
-from geosam.training.painting import paint_river
-from geosam.training.sources import IGNORE, LAND, TRAINABLE, WATER, Scene, load_scenes
-from geosam.training.tiles import Sample, draw_tile
+from geosam.training.river_tiny.augment import augment
+from geosam.training.river_tiny.painting import paint_river
+from geosam.training.river_tiny.sources import TRAINABLE, Scene, load_scenes
+from geosam.training.river_tiny.tiles import FALSE_COLOURS, draw_tile
+from geosam.training.sample import IGNORE, LAND, WATER, Sample
 
 SHARES = {
     "chips_s2_rgb": 0.22,
-    "chips_multispectral": 0.18,
+    "chips_multispectral": 0.22,
     "aerial_ste_marguerite": 0.06,
-    "aerial_dubai": 0.12,
-    "aerial_monterey": 0.12,
-    "aerial_dry": 0.30,
-    "synthetic": 0.30,
+    "aerial_dubai": 0.18,
+    "aerial_monterey": 0.10,
+    "aerial_dry": 0.28,
+    "synthetic": 0.22,
 }
 """How often a training tile comes from each data set."""
 
 PAINTED = {"aerial_dry": 0.4, "aerial_monterey": 0.3, "aerial_dubai": 0.1, "chips_s2_rgb": 0.04}
 """Share of tiles of a data set that get a synthetic river."""
+
+FALSE_COLOUR = 0.35
+"""Share of tiles of scenes with near infrared that are shown as a false-colour composite."""
 
 SMOOTHING = {"chips_s2_rgb": 0.05}
 """Label smoothing where labels are noisy."""
@@ -72,9 +76,15 @@ class CoarseRecipe:
     strength: float = 0.6
     """How far colours are moved."""
 
+    start: Path | None = None
+    """Folder of a finished network to go on from; from scratch when it is None."""
+
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
 
+
+_COMPOSITES = 5
+"""Of the false colours those that come first are three different bands."""
 
 FROZEN_FROM = 0.7
 """Progress from which batch normalisations keep their statistics, as in prediction."""
@@ -97,8 +107,11 @@ class TileSource:
         """One augmented tile and the data set it came from."""
         name = str(self.rng.choice(self.names, p=self.odds))
         scene = _draw_scene(self.scenes[name], self.rng)
-        sample = draw_tile(scene, size, self.rng)
-        if self.rng.random() < PAINTED.get(name, 0.0):
+        bands = None
+        if not scene.is_rgb and self.rng.random() < FALSE_COLOUR:
+            bands = FALSE_COLOURS[self.rng.integers(_COMPOSITES)]
+        sample = draw_tile(scene, size, self.rng, bands)
+        if bands is None and self.rng.random() < PAINTED.get(name, 0.0):
             sample = paint_river(sample, self.rng, self.colours)
         return augment(sample, self.rng, self.strength), name
 
@@ -257,9 +270,60 @@ def train_coarse(data: Path, out: Path, cache: Path | None, recipe: CoarseRecipe
     rng = np.random.default_rng([recipe.seed, recipe.resume])
     source = TileSource(load_all(data, "train", cache), rng, recipe.strength)
     tiles = validation_tiles(load_all(data, "val", cache), count=24)
-    net = CoarseWaterNet().train()
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = start_from(recipe.start, source) if recipe.start else CoarseWaterNet()
+    net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run_coarse(net, source, tiles, out, recipe)
+
+
+@torch.no_grad()
+def start_from(folder: Path, source: TileSource) -> CoarseWaterNet:
+    """A finished network made trainable again: its folded normalisations are taken out.
+
+    Parameters
+    ----------
+    folder : Path
+        What `save_coarse` wrote.
+    source : TileSource
+        Gives the tiles whose statistics the normalisations start with.
+
+    Returns
+    -------
+    CoarseWaterNet
+        Answers as before in evaluation mode.
+    """
+    folded = load_coarse(folder)
+    net = CoarseWaterNet(folded.config).eval()
+    net.load_state_dict(_unfolded(folded), strict=False)
+    pairs = list(zip(_blocks(folded), _blocks(net), strict=True))
+    hooks = [one[0].register_forward_hook(_settle(other.norm)) for one, other in pairs]
+    folded(stack([source.draw(192)[0] for _ in range(48)])[0])
+    for hook in hooks:
+        hook.remove()
+    return net
+
+
+def _blocks(net: CoarseWaterNet) -> list[ConvNorm]:
+    return [module for module in net.modules() if isinstance(module, ConvNorm)]
+
+
+def _unfolded(folded: CoarseWaterNet) -> dict[str, torch.Tensor]:
+    """Weights of a folded network but for the biases that stand for its normalisations."""
+    inside = {id(block[0].bias) for block in _blocks(folded)}
+    named = folded.state_dict(keep_vars=True)
+    return {name: value.detach() for name, value in named.items() if id(value) not in inside}
+
+
+def _settle(norm: nn.BatchNorm2d) -> Callable[..., None]:
+    """Set a normalisation so that it only adds the bias of the convolution it was folded into."""
+
+    def hook(conv: nn.Conv2d, _: object, answer: torch.Tensor) -> None:
+        spread = answer.var((0, 2, 3)).clamp(min=1e-3)
+        mean, bias = answer.mean((0, 2, 3)), cast("torch.Tensor", conv.bias)
+        norm.running_var, norm.running_mean = spread - norm.eps, mean - bias
+        norm.weight.copy_(spread.sqrt())
+        norm.bias.copy_(mean)
+
+    return hook
 
 
 def run_coarse(
@@ -276,7 +340,7 @@ def run_coarse(
     if recipe.resume and (out / "coarse.pt").exists():
         tally = load_state(out / "coarse.pt", net, average)
     clock = Clock(recipe.minutes, recipe.every, tally.minutes)
-    while clock.progress < 1:
+    while True:
         size, count = BATCHES[source.rng.integers(len(BATCHES))]
         set_rate(optimizer, schedule.rate(clock.progress))
         if clock.progress > FROZEN_FROM:
@@ -292,7 +356,8 @@ def run_coarse(
             append_row(out / "coarse_log.csv", {**asdict(tally), "loss": loss, **figures})
             save_state(out / "coarse.pt", net, average, **asdict(tally))
             save_coarse(average.net, out / "coarse")
-    return average.net
+        if clock.progress >= 1:
+            return average.net
 
 
 def freeze_norms(net: CoarseWaterNet, average: CoarseWaterNet) -> None:

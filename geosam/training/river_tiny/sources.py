@@ -16,9 +16,7 @@ import numpy as np
 import rasterio
 
 from geosam.testing import synthetic_scene
-
-LAND, WATER, IGNORE = 0, 1, 255
-"""Values of every label array."""
+from geosam.training.sample import IGNORE, LAND, WATER
 
 TRAINABLE = (
     "chips_s2_rgb",

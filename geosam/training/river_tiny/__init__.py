@@ -1,0 +1,1 @@
+"""How the two networks of `river-tiny` came to be, and how good they are."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,13 +111,26 @@ def read_config(folder: Path) -> dict:
 
 def read_normalisation(folder: Path) -> Normalisation:
     """Return mean and standard deviation of the checkpoint's preprocessor, ImageNet's without one."""
+    settings = _preprocessor(folder)
+    if not settings:
+        return Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return Normalisation(tuple(settings["image_mean"]), tuple(settings["image_std"]))
+
+
+def draws_prompts(folder: Path) -> bool:
+    """Return whether the checkpoint wants clicks and boxes drawn into its mask prompt as well; its
+    preprocessor settings say so in ``sparse_as_mask``.
+    """
+    return bool(_preprocessor(folder).get("sparse_as_mask", False))
+
+
+def _preprocessor(folder: Path) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
         if path.is_file():
             settings = json.loads(path.read_text())
-            settings = settings.get("image_processor", settings)
-            return Normalisation(tuple(settings["image_mean"]), tuple(settings["image_std"]))
-    return Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+            return settings.get("image_processor", settings)
+    return {}
 
 
 def sign_weights(folder: Path) -> str:

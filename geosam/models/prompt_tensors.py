@@ -10,14 +10,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from geosam.models.device import Placement
+from geosam.models.prior import SURE, draw_prior
 from geosam.types import PixelPrompts
 
-DENSE_LOGIT = 6.0
+DENSE_LOGIT = SURE
 """The dense mask prompt is given as logits: this inside the coarse mask, minus this outside."""
 
 
 def prompt_tensors(
-    prompts: Sequence[PixelPrompts], mask_size: tuple[int, int], placement: Placement
+    prompts: Sequence[PixelPrompts],
+    mask_size: tuple[int, int],
+    placement: Placement,
+    drawn_px: int | None = None,
 ) -> dict[str, torch.Tensor]:
     r"""Stack the prompts of n tiles, one object each.
 
@@ -32,6 +36,9 @@ def prompt_tensors(
         (height, width) of the network's mask input.
     placement
         Where the network runs.
+    drawn_px
+        Side of the tiles in pixels where clicks and boxes are drawn into the mask prompt as well
+        (:mod:`geosam.models.prior`); None where they are not.
 
     Returns
     -------
@@ -53,7 +60,30 @@ def prompt_tensors(
     if has_masks:
         masks = np.stack([p.masks for p in prompts if p.masks is not None])
         tensors["input_masks"] = _mask_logits(masks, mask_size)
+    if drawn_px is not None and (k or has_boxes):
+        tensors["input_masks"] = _drawn(prompts, mask_size, drawn_px, tensors.get("input_masks"))
     return {name: _move(tensor, placement) for name, tensor in tensors.items()}
+
+
+def _drawn(
+    prompts: Sequence[PixelPrompts],
+    mask_size: tuple[int, int],
+    side: int,
+    masks: torch.Tensor | None,
+) -> torch.Tensor:
+    """Mask prompts with clicks and boxes drawn into them, (n, 1, *mask_size)."""
+    maps = [
+        draw_prior(
+            mask_size,
+            side / mask_size[1],
+            p.points[0],
+            p.labels[0],
+            None if p.boxes is None else p.boxes[0],
+            None if masks is None else masks[i, 0].numpy(),
+        )
+        for i, p in enumerate(prompts)
+    ]
+    return torch.from_numpy(np.stack(maps))[:, None]
 
 
 def decode_prompts(
@@ -63,6 +93,7 @@ def decode_prompts(
     mask_size: tuple[int, int],
     size: int,
     placement: Placement,
+    draw: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decode the prompts of n tiles with a SAM class of transformers.
 
@@ -80,6 +111,8 @@ def decode_prompts(
         Rows and columns of the answer.
     placement
         Where the network runs.
+    draw
+        Whether clicks and boxes are drawn into the mask prompt as well.
 
     Returns
     -------
@@ -90,7 +123,7 @@ def decode_prompts(
         output = network(
             image_embeddings=embeddings,
             multimask_output=wants_several_masks(prompts[0].kind),
-            **prompt_tensors(prompts, mask_size, placement),
+            **prompt_tensors(prompts, mask_size, placement, size if draw else None),
         )
         logits, scores = best_masks(output.pred_masks[:, 0], output.iou_scores[:, 0])
         return upsample(logits, size), scores.float().cpu().numpy()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from geosam.errors import ModelError
-from geosam.models.checkpoint import Normalisation, read_normalisation, sign_weights
+from geosam.models.checkpoint import Normalisation, draws_prompts, read_normalisation, sign_weights
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
 from geosam.models.prompt_tensors import decode_prompts
@@ -22,6 +22,18 @@ from geosam.types import Features, PixelPrompts
 
 SIZE_STEP = 32
 """Input sizes are multiples of this, so that every stage of the encoder has whole cells."""
+
+
+class NoPositions(torch.nn.Module):
+    """Stands in for the neck's sine encoding: image segmentation never reads it, and computing it
+    took a quarter of the encoder's time.
+    """
+
+    def forward(
+        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: object = None
+    ) -> torch.Tensor:
+        """One zero, whatever the shape asked for, (1, 1, 1, 1)."""
+        return torch.zeros(1, 1, 1, 1, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class Sam2:
     normalisation: Normalisation
     placement: Placement
     network: Any
+    draws: bool = False
+    """Whether clicks and boxes are drawn into the mask prompt as well."""
 
     def encode(self, pixels: np.ndarray) -> Features:
         """Turn (n, 3, size, size) float32 in [0, 1] into three maps, finest first."""
@@ -48,7 +62,9 @@ class Sam2:
         """Return logits (n, size, size) and predicted IoU (n,), one for each tile."""
         maps = [features[f"level{i}"] for i in range(len(features))]
         mask_size = self.network.prompt_encoder.mask_input_size
-        return decode_prompts(self.network, maps, prompts, mask_size, self.size, self.placement)
+        return decode_prompts(
+            self.network, maps, prompts, mask_size, self.size, self.placement, self.draws
+        )
 
 
 def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam2:
@@ -69,7 +85,16 @@ def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | No
         )
     _resize(config, size)
     network = load_pretrained(Sam2Model, name, folder, placement, config=config)
-    return Sam2(name, sign_weights(folder), size, read_normalisation(folder), placement, network)
+    network.vision_encoder.neck.position_encoding = NoPositions()
+    return Sam2(
+        name,
+        sign_weights(folder),
+        size,
+        read_normalisation(folder),
+        placement,
+        network,
+        draws_prompts(folder),
+    )
 
 
 def _resize(config: Any, size: int) -> None:

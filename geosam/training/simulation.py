@@ -10,10 +10,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from geosam.models.prompt_tensors import DENSE_LOGIT
 from geosam.training.river_tiny.painting import smooth_noise
-
-DENSE_LOGIT = 6.0
-"""A coarse mask is given to the prompt encoder as +DENSE_LOGIT inside, -DENSE_LOGIT outside."""
 
 MAX_CLICK_LOGIT = 10.0
 """Logits that are fed back with a corrective click are clipped to this."""

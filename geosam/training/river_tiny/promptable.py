@@ -20,6 +20,7 @@ from transformers.models.sam2.configuration_sam2 import (
 )
 
 from geosam.models.prior import draw_prior
+from geosam.models.sam2 import NoPositions
 from geosam.models.unet import CoarseWaterNet, load_coarse
 from geosam.training.loop import (
     Average,
@@ -225,16 +226,6 @@ def set_tile_size(model: Sam2Model, size: int) -> Sam2Model:
     encoder.mask_input_size = (4 * size // patch, 4 * size // patch)
     encoder.input_image_size = size
     return model
-
-
-class NoPositions(nn.Module):
-    """Stands in for the neck's sine encoding, which image segmentation computes and never reads."""
-
-    def forward(
-        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: object = None
-    ) -> torch.Tensor:
-        """One zero, whatever the shape asked for, (1, 1, 1, 1)."""
-        return torch.zeros(1, 1, 1, 1, device=device, dtype=dtype)
 
 
 def build_promptable(seed: int) -> Sam2Model:
@@ -742,5 +733,6 @@ def save_promptable(model: Sam2Model, folder: Path) -> None:
         "size": {"height": TILE, "width": TILE},
         "mask_size": {"height": TILE // STRIDE, "width": TILE // STRIDE},
         "dense_logit": DENSE_LOGIT,
+        "sparse_as_mask": True,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -43,6 +43,7 @@ def _train_coarse(options: argparse.Namespace) -> None:
         options.seed,
         options.peak or CoarseRecipe.peak,
         start=options.start,
+        without=tuple(options.without),
         resume=options.resume,
     )
     train_coarse(options.data, options.out, options.cache, recipe)
@@ -55,6 +56,7 @@ def _train_promptable(options: argparse.Namespace) -> None:
         options.peak or PromptableRecipe.peak,
         coarse=options.coarse,
         start=options.start,
+        without=tuple(options.without),
         resume=options.resume,
     )
     train_promptable(options.data, options.out, options.cache, recipe)
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--coarse", type=Path)
     parser.add_argument("--promptable", type=Path)
+    parser.add_argument("--without", nargs="*", default=[], metavar="SET")
     parser.add_argument("--start", type=Path)
     parser.add_argument("--peak", type=float)
     parser.add_argument("--resume", action="store_true")

@@ -79,6 +79,9 @@ class CoarseRecipe:
     start: Path | None = None
     """Folder of a finished network to go on from; from scratch when it is None."""
 
+    without: tuple[str, ...] = ()
+    """Data sets to leave out, to see how well the network does on a source it never saw."""
+
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
 
@@ -246,9 +249,12 @@ def _gains(net: CoarseWaterNet, samples: list[Sample], levels: np.ndarray) -> li
     return gains
 
 
-def load_all(data: Path, split: str, cache: Path | None) -> dict[str, list[Scene]]:
-    """Scenes of every trainable data set."""
-    return {name: load_scenes(data, name, split, cache) for name in TRAINABLE}
+def load_all(
+    data: Path, split: str, cache: Path | None, without: Sequence[str] = ()
+) -> dict[str, list[Scene]]:
+    """Scenes of every trainable data set but those left out."""
+    names = [name for name in TRAINABLE if name not in without]
+    return {name: load_scenes(data, name, split, cache) for name in names}
 
 
 def train_coarse(data: Path, out: Path, cache: Path | None, recipe: CoarseRecipe) -> None:
@@ -268,7 +274,7 @@ def train_coarse(data: Path, out: Path, cache: Path | None, recipe: CoarseRecipe
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng([recipe.seed, recipe.resume])
-    source = TileSource(load_all(data, "train", cache), rng, recipe.strength)
+    source = TileSource(load_all(data, "train", cache, recipe.without), rng, recipe.strength)
     tiles = validation_tiles(load_all(data, "val", cache), count=24)
     net = start_from(recipe.start, source) if recipe.start else CoarseWaterNet()
     net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

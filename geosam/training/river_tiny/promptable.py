@@ -137,6 +137,9 @@ class PromptableRecipe:
     start: Path | None = None
     """Folder of a finished network to go on from; from scratch when it is None."""
 
+    without: tuple[str, ...] = ()
+    """Data sets to leave out, to see how well the network does on a source it never saw."""
+
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
 
@@ -581,7 +584,7 @@ def train_promptable(data: Path, out: Path, cache: Path | None, recipe: Promptab
     out.mkdir(parents=True, exist_ok=True)
     coarse = _load_if_there(recipe.coarse)
     rng = np.random.default_rng([recipe.seed, recipe.resume])
-    source = TargetSource(load_all(data, "train", cache), rng, coarse)
+    source = TargetSource(load_all(data, "train", cache, recipe.without), rng, coarse)
     held = load_all(data, "val", cache)
     model = start_from(recipe.start) if recipe.start else build_promptable(recipe.seed)
     model.train()

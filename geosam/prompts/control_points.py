@@ -24,6 +24,12 @@ REFERENCE_SIZE = 256
 """Side in pixels of the tiles for which the formulas of erosion and spread below were tuned."""
 
 
+WATER_EROSION, LAND_EROSION = 35.0, 50.0
+"""Divisors of N**0.6: how often water-surf erodes water and land before it picks points."""
+WATER_SPREAD, LAND_SPREAD = 2.75, 2.0
+"""Factors of sqrt(N) / n: how far apart water-surf keeps n points on water and on land."""
+
+
 def control_points(
     mask: NDArray[np.bool_],
     valid: NDArray[np.bool_],
@@ -141,8 +147,8 @@ def background_points(
         # as fast.
         land &= ndimage.distance_transform_cdt(~mask, "chessboard") >= margin_px
     # Farther apart than the formula for control points: land is everywhere and two will do.
-    apart = 2.0 * math.sqrt(np.count_nonzero(land)) / max(n, 1)
-    return _centres(_random_points(land, n, apart, rng))
+    apart = distance_apart(land, max(n, 1), LAND_SPREAD)
+    return _centres(random_points(land, n, apart, rng))
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
@@ -212,7 +218,7 @@ def _farthest_points(
 ) -> NDArray[np.int64]:
     """Return up to n (row, col) that lie deepest in a component, spread along it."""
     depth = _squared_depth(component) * wanted
-    apart = _distance_apart(component, n)
+    apart = distance_apart(component, n)
     picked: list[tuple[int, int]] = []
     while len(picked) < n and depth.any():
         point = _middle(np.argwhere(depth == depth.max()))
@@ -255,12 +261,12 @@ def _eroded_points(
     # as the king moves in chess.
     depth = ndimage.distance_transform_cdt(np.pad(component, 1), "chessboard")[1:-1, 1:-1] * wanted
     # Never so many that nothing is left: narrow streams keep their middle line.
-    erosions = min(_erosions(int(component.sum()), scale), int(depth.max()) - 1)
+    erosions = min(erosion_count(int(component.sum()), scale), int(depth.max()) - 1)
     eroded = depth > erosions
-    return _random_points(eroded, n, _distance_apart(eroded, n), rng)
+    return random_points(eroded, n, distance_apart(eroded, n), rng)
 
 
-def _random_points(
+def random_points(
     mask: NDArray[np.bool_], n: int, apart: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return up to n random (row, col) of a mask that are more than `apart` pixels apart."""
@@ -276,14 +282,17 @@ def _random_points(
     return _rows_cols(picked)
 
 
-def _erosions(n_px: int, scale: float) -> int:
-    """Return how often to erode a component of `n_px`: N**0.6 / 35 at 256 px, as water-surf."""
-    return int(scale * int((n_px / scale**2) ** 0.6 / 35))
+def erosion_count(n_px: int, scale: float, divisor: float = WATER_EROSION) -> int:
+    """Return how often to erode a region of `n_px` by a 3x3 square, as water-surf does.
+
+    N**0.6 / 35 at 256 px for water, N**0.6 / 50 for land; `scale` is the tile's side over 256.
+    """
+    return int(scale * int((n_px / scale**2) ** 0.6 / divisor))
 
 
-def _distance_apart(mask: NDArray[np.bool_], n: int) -> float:
-    """Return how far apart n points are kept: 2.75 sqrt(N) / n pixels, at any tile size."""
-    return 2.75 * math.sqrt(np.count_nonzero(mask)) / n
+def distance_apart(mask: NDArray[np.bool_], n: int, factor: float = WATER_SPREAD) -> float:
+    """Return how far apart n points are kept: 2.75 sqrt(N) / n pixels at any tile size, 2 for land."""
+    return factor * math.sqrt(np.count_nonzero(mask)) / n
 
 
 def _blank_disc(plane: np.ndarray, centre: tuple[int, int], radius: float) -> None:

@@ -27,7 +27,7 @@ def load_pretrained(
     """
     settings = {"config": config} if config is not None else {}
     try:
-        with _silence():
+        with silence():
             network, report = network_class.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -45,7 +45,7 @@ def load_pretrained(
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep transformers from showing a bar and a table: what is wrong with weights is raised."""
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

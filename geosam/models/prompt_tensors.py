@@ -152,6 +152,9 @@ def upsample(logits: torch.Tensor, size: int) -> np.ndarray:
 
 
 def _mask_logits(masks: np.ndarray, mask_size: tuple[int, int]) -> torch.Tensor:
+    if np.issubdtype(masks.dtype, np.floating):
+        # Logits of an earlier answer.
+        return F.adaptive_avg_pool2d(torch.as_tensor(masks, dtype=torch.float32), mask_size)
     share = F.adaptive_avg_pool2d(torch.as_tensor(masks, dtype=torch.float32), mask_size)
     # Half a cell counts as inside, so that a line one pixel wide is not lost.
     return torch.where(share >= 0.5, DENSE_LOGIT, -DENSE_LOGIT)

@@ -1,0 +1,329 @@
+"""A recipe: everything that decides a training, read from a small TOML file and written to one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from geosam.errors import OptionError
+
+PROMPT_KINDS = ("mixed", "points", "box", "mask", "none")
+MASK_CHOICES = ("joint", "mean", "best", "minimum")
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+CACHES = ("auto", "fp32", "fp16", "off")
+STARTS = ("checkpoint", "scratch")
+BEST_BY = ("loss", "iou_median", "iou_mean", "f1")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Where the labelled images come from, and which of them are set aside."""
+
+    path: tuple[str, ...] = ()
+    """Folders or files of labelled images. Relative ones count from the recipe's folder."""
+
+    masks: str = ""
+    """Folder of masks or file of polygons, where they do not lie beside the images."""
+
+    split: str = "block"
+    """What is kept whole when parts are set aside: ``place``, ``scene`` or ``block``."""
+
+    validation: float = 0.2
+    """Share set aside to choose the best epoch by."""
+
+    test: float = 0.0
+    """Share that this training never looks at."""
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """What is trained."""
+
+    name: str = "river-tiny"
+    """As ``--model``: an embedded model, a folder, or a Hugging Face id."""
+
+    start: str = "checkpoint"
+    """``checkpoint`` goes on from its weights, ``scratch`` keeps its layout only."""
+
+    part: str = "decoder"
+    """``decoder``, ``last-blocks:N``, ``lora``, ``lora:RANK`` or ``all``."""
+
+    tile_size: int | None = None
+    """Side of the tiles in pixels; the checkpoint's own without it."""
+
+
+@dataclass(frozen=True)
+class PromptRecipe:
+    """What prompts are simulated from the labels."""
+
+    kind: str = "mixed"
+    """``points``, ``box``, ``mask`` (with points), ``none``, or ``mixed``: a quarter points, a
+    quarter boxes, half masks, the mix of SAM 2's own training."""
+
+    n_pos: int = 3
+    """Control points on water; in ``mixed`` 1 to this many, beside a mask 0 to this many."""
+
+    n_neg: int = 0
+    """Points on land, likewise from 0 in ``mixed``."""
+
+    erode: bool = True
+    """Whether control points keep away from the banks."""
+
+    box_jitter: int = 10
+    """Pixels that each side of a box moves at most, in a tile of 256 px; larger tiles more."""
+
+    rounds: int = 0
+    """Further clicks, each where the last answer is wrong deepest, its logits fed back."""
+
+    validation_seed: int = 0
+    """Seeds the prompts of the validation part, the same in every epoch."""
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """What is optimised."""
+
+    losses: tuple[str, ...] = ("0.95*focal+0.05*dicece", "dice", "ce")
+    """Weighted sums of ``focal``, ``dice``, ``ce``, ``dicece``. The first is optimised, all are
+    logged."""
+
+    masks: str = "joint"
+    """One answer of several masks while training: ``joint``, ``mean``, ``best``, ``minimum``."""
+
+    validation_masks: str = "joint"
+    """The same for validation."""
+
+    iou_weight: float = 1.0
+    """Weight of the error of the predicted IoU."""
+
+
+@dataclass(frozen=True)
+class FitRecipe:
+    """How it is optimised."""
+
+    epochs: int = 50
+    """Times that every tile is seen."""
+
+    batch: int = 5
+    """Tiles a step."""
+
+    lr: float = 1e-4
+    """Highest learning rate of AdamW."""
+
+    weight_decay: float = 2e-4
+    """Of AdamW."""
+
+    warmup: int = 10
+    """Steps in which the rate rises from a tenth."""
+
+    schedule: str = "cosine"
+    """``cosine`` falls to a hundredth at the end, ``constant`` does not."""
+
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 for any."""
+
+    patience: int = 10
+    """Epochs without a better one after which it stops; 0 for never."""
+
+    best_by: str = "loss"
+    """What the best epoch is best by, on the validation part."""
+
+    seed: int = 42
+    """Seeds everything random."""
+
+    precision: str = "auto"
+    """Of the image encoder: ``auto``, ``fp32``, ``bf16``, ``fp16``."""
+
+    flip: bool = False
+    """Whether tiles are flipped and turned; then embeddings cannot be kept."""
+
+    colour: float = 0.0
+    """Strength of changes of brightness, contrast and tint, 0 to 1; likewise."""
+
+    cache: str = "auto"
+    """How embeddings of a frozen encoder are kept: ``fp32``, ``fp16``, ``off``; ``auto`` takes
+    float32 up to 4 GB."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    """Where the labelled images come from."""
+
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    """What is trained."""
+
+    prompts: PromptRecipe = field(default_factory=PromptRecipe)
+    """What prompts are simulated."""
+
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    """What is optimised."""
+
+    fit: FitRecipe = field(default_factory=FitRecipe)
+    """How it is optimised."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML, every key with its value.
+
+        Examples
+        --------
+        >>> "lr = 0.0001" in Recipe().to_toml()
+        True
+        """
+        return "\n".join(_table(name, getattr(self, name)) for name in _names(self))
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from a TOML file; what it does not say keeps its default.
+
+    Raises
+    ------
+    OptionError
+        If it is not TOML, or a key or a value is wrong; the sentence names the nearest right key.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"Recipe {path} cannot be read as TOML ({error}). Mend it.") from error
+    recipe = parse_recipe(tables, str(path))
+    found = tuple(_from_folder(text, path.parent) for text in recipe.data.path)
+    masks = _from_folder(recipe.data.masks, path.parent) if recipe.data.masks else ""
+    return replace(recipe, data=replace(recipe.data, path=found, masks=masks))
+
+
+def parse_recipe(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
+    """Turn TOML tables into a recipe.
+
+    Raises
+    ------
+    OptionError
+        If a table, a key or a value is wrong.
+
+    Examples
+    --------
+    >>> parse_recipe({"fit": {"epochs": 3}}).fit.epochs
+    3
+    """
+    parts = typing.get_type_hints(Recipe)
+    for name, table in tables.items():
+        if name not in parts or not isinstance(table, Mapping):
+            homes = [part for part, kind in parts.items() if name in _names(kind)]
+            raise OptionError(_unknown(source, name, list(parts), homes))
+    return Recipe(**{name: _part(parts[name], tables[name], source, name) for name in tables})
+
+
+def _part(kind: Any, table: Mapping[str, Any], source: str, title: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise OptionError(_unknown(f"{source}, [{title}]", key, list(hints), []))
+        values[key] = _value(hints[key], value, f"{source}, [{title}]", key)
+    return kind(**values)
+
+
+def _unknown(source: str, key: str, known: list[str], homes: list[str]) -> str:
+    if homes:
+        return f"{source}: {key} stands outside its table. Put it under [{homes[0]}]."
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
+    hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
+    return f"{source} has the unknown key {key}. {hint}"
+
+
+def _value(hint: Any, value: Any, source: str, key: str) -> Any:
+    """Return a value as the field's type, a single text also where several may stand."""
+    if typing.get_origin(hint) is tuple:
+        several = [value] if isinstance(value, str) else value
+        if isinstance(several, list) and all(isinstance(text, str) for text in several):
+            return tuple(several)
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) in kinds:
+        return value
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    wanted = words.get(kinds[0], "a list of texts")
+    raise OptionError(f"{source}: {key} = {value!r} must be {wanted}.")
+
+
+def _from_folder(text: str, folder: Path) -> str:
+    """Return a relative path from the recipe's folder, unless it is there from here only."""
+    beside = folder / text
+    return str(beside) if beside.exists() or not Path(text).exists() else text
+
+
+def _check(recipe: Recipe) -> None:
+    choices = (
+        ("prompts.kind", recipe.prompts.kind, PROMPT_KINDS),
+        ("loss.masks", recipe.loss.masks, MASK_CHOICES),
+        ("loss.validation_masks", recipe.loss.validation_masks, MASK_CHOICES),
+        ("fit.schedule", recipe.fit.schedule, SCHEDULES),
+        ("fit.precision", recipe.fit.precision, PRECISIONS),
+        ("fit.cache", recipe.fit.cache, CACHES),
+        ("fit.best_by", recipe.fit.best_by, BEST_BY),
+        ("model.start", recipe.model.start, STARTS),
+    )
+    for name, value, known in choices:
+        if value not in known:
+            raise OptionError(f"{name} is {value!r} and must be one of {', '.join(known)}.")
+    _check_numbers(recipe)
+    if recipe.prompts.kind == "points" and recipe.prompts.n_pos < 1:
+        raise OptionError("prompts.n_pos is 0: points need at least one on water. Use 1.")
+    if not recipe.loss.losses:
+        raise OptionError("loss.losses is empty: name what is optimised, for example focal.")
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    fit, prompts = recipe.fit, recipe.prompts
+    least = (
+        ("fit.epochs", fit.epochs, 1),
+        ("fit.batch", fit.batch, 1),
+        ("fit.weight_decay", fit.weight_decay, 0),
+        ("fit.warmup", fit.warmup, 0),
+        ("fit.clip", fit.clip, 0),
+        ("fit.patience", fit.patience, 0),
+        ("fit.seed", fit.seed, 0),
+        ("fit.colour", fit.colour, 0),
+        ("prompts.n_pos", prompts.n_pos, 0),
+        ("prompts.n_neg", prompts.n_neg, 0),
+        ("prompts.box_jitter", prompts.box_jitter, 0),
+        ("prompts.rounds", prompts.rounds, 0),
+        ("prompts.validation_seed", prompts.validation_seed, 0),
+        ("loss.iou_weight", recipe.loss.iou_weight, 0),
+    )
+    for name, value, bound in least:
+        if not value >= bound:
+            raise OptionError(f"{name} is {value} and must be {bound} or more.")
+    if not 0 < fit.lr < 1:
+        raise OptionError(f"fit.lr is {fit.lr} and must lie between 0 and 1. Use 1e-4.")
+
+
+def _names(part: Any) -> list[str]:
+    return [f.name for f in fields(part)]
+
+
+def _table(title: str, part: Any) -> str:
+    rows = [(name, getattr(part, name)) for name in _names(part)]
+    lines = [f"{name} = {_literal(value)}" for name, value in rows if value is not None]
+    return "\n".join([f"[{title}]", *lines, ""])
+
+
+def _literal(value: Any) -> str:
+    """Write a value as TOML. JSON's texts, lists and truth values are TOML's as well."""
+    if isinstance(value, float):
+        return repr(value) if "." in repr(value) or "e" in repr(value) else f"{value!r}.0"
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

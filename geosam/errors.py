@@ -25,6 +25,10 @@ class ModelError(GeosamError):
     """A model cannot be loaded, or cannot do what is asked of it."""
 
 
+class TrainingError(GeosamError):
+    """A training cannot go on."""
+
+
 class OptionError(GeosamError):
     """An option has a value outside its rule."""
 

@@ -13,19 +13,14 @@ from geosam.training.loop import Average, Schedule  # noqa: E402
 from geosam.training.losses import bce_loss, dice_loss, focal_loss, mask_iou  # noqa: E402
 from geosam.training.river_tiny import coarse as coarse_training  # noqa: E402
 from geosam.training.river_tiny.augment import augment, cut_collar  # noqa: E402
+from geosam.training.river_tiny.batch_prompts import PromptPlan, make_prompts  # noqa: E402
+from geosam.training.river_tiny.network import build_promptable, save_promptable, set_tile_size  # noqa: E402
 from geosam.training.river_tiny.painting import nested_shapes, paint_river  # noqa: E402
-from geosam.training.river_tiny.promptable import (  # noqa: E402
-    PromptPlan,
-    TargetSource,
-    build_promptable,
-    make_prompts,
-    move_outline,
-    promptable_step,
-    save_promptable,
-    set_tile_size,
-)
+from geosam.training.river_tiny.promptable import promptable_step  # noqa: E402
+from geosam.training.river_tiny.rating import move_outline  # noqa: E402
 from geosam.training.river_tiny.report import Shown, as_table, boundary_f1, find_water, rate_coarse  # noqa: E402
 from geosam.training.river_tiny.sources import make_scene  # noqa: E402
+from geosam.training.river_tiny.target_source import TargetSource  # noqa: E402
 from geosam.training.river_tiny.targets import one_component, segment_target, water_target  # noqa: E402
 from geosam.training.river_tiny.tiles import NODATA_FILL, draw_tile, resample_label, stretch  # noqa: E402
 from geosam.training.sample import IGNORE, LAND, WATER, Sample  # noqa: E402

@@ -66,6 +66,49 @@ class Sam2:
             self.network, maps, prompts, mask_size, self.size, self.placement, self.draws
         )
 
+    @property
+    def dense_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of a dense prompt."""
+        rows, cols = self.network.prompt_encoder.image_embedding_size
+        return self.network.config.prompt_encoder_config.hidden_size, rows, cols
+
+    def decode_dense(
+        self, features: Features, dense: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode dense prompts without any point or box, differentiably.
+
+        Parameters
+        ----------
+        features
+            Of n tiles.
+        dense
+            (n, channels, rows, columns), in the place of the prompt encoder's.
+
+        Returns
+        -------
+        tuple
+            Logits (n, 4 rows, 4 columns) and predicted IoU (n,).
+        """
+        *finer, coarsest = (features[f"level{i}"] for i in range(len(features)))
+        n, device = len(coarsest), coarsest.device
+        positions = self.network.get_image_wide_positional_embeddings()
+        # SAM 2 says "no point" with a point of label -1, not by leaving points out.
+        sparse, _ = self.network.prompt_encoder(
+            input_points=torch.zeros(n, 1, 1, 2, device=device),
+            input_labels=-torch.ones(n, 1, 1, dtype=torch.int32, device=device),
+            input_boxes=None,
+            input_masks=None,
+        )
+        masks, scores, _, _ = self.network.mask_decoder(
+            image_embeddings=coarsest,
+            image_positional_embeddings=positions.repeat(n, 1, 1, 1),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+            high_resolution_features=finer,
+        )
+        return masks[:, 0, 0], scores[:, 0, 0]
+
 
 def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam2:
     """Load a SAM 2 checkpoint from a folder, for its own input size or another.
@@ -85,7 +128,8 @@ def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | No
         )
     _resize(config, size)
     network = load_pretrained(Sam2Model, name, folder, placement, config=config)
-    network.vision_encoder.neck.position_encoding = NoPositions()
+    vision: Any = network.vision_encoder
+    vision.neck.position_encoding = NoPositions()
     return Sam2(
         name,
         sign_weights(folder),

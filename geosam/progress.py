@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from dask.callbacks import Callback
 from tqdm import tqdm
@@ -28,6 +28,26 @@ class _Counter(Callback):
             self._bar.update()
 
 
+class Bar(Protocol):
+    """What shows how far something is."""
+
+    def update(self, n: int = 1) -> Any:
+        """Count what is done."""
+
+    def set_description(self, desc: str) -> Any:
+        """Say otherwise what is being done."""
+
+
+class _Nothing:
+    """Stands for a bar where nothing is to be shown."""
+
+    def update(self, n: int = 1) -> None:
+        pass
+
+    def set_description(self, desc: str) -> None:
+        pass
+
+
 class _Lines:
     """Stands for a bar where the output is no terminal: a plain line every so often."""
 
@@ -35,12 +55,48 @@ class _Lines:
         self._label, self._total, self._out = label, total, out
         self._done, self._told = 0, monotonic()
 
-    def update(self) -> None:
-        self._done += 1
+    def set_description(self, desc: str) -> None:
+        self._label = desc
+
+    def update(self, n: int = 1) -> None:
+        self._done += n
         if monotonic() - self._told >= PLAIN_EVERY_S:
             self._told = monotonic()
             self._out.write(f"{self._label}: {self._done} of {self._total}\n")
             self._out.flush()
+
+
+@contextmanager
+def count(
+    label: str, total: int, show: bool, out: TextIO | None = None, start: int = 0
+) -> Iterator[Bar]:
+    """Show how far the body is, which counts by itself.
+
+    Parameters
+    ----------
+    label
+        What is being done.
+    total
+        How many there are.
+    show
+        Nothing is shown if False.
+    out
+        Standard error without it.
+    start
+        How many were done before.
+    """
+    out = out or sys.stderr
+    if not show:
+        yield _Nothing()
+    elif not out.isatty():
+        lines = _Lines(label, total, out)
+        lines.update(start)
+        yield lines
+    else:
+        with tqdm(
+            total=total, desc=label, file=out, mininterval=0.2, ncols=100, initial=start
+        ) as bar:
+            yield bar
 
 
 @contextmanager
@@ -62,16 +118,5 @@ def follow(
     out
         Standard error without it.
     """
-    out = out or sys.stderr
-    if not show:
-        yield
-        return
-    if not out.isatty():
-        with _Counter(_Lines(label, total, out), function):
-            yield
-        return
-    with (
-        tqdm(total=total, desc=label, file=out, mininterval=0.2, ncols=80) as bar,
-        _Counter(bar, function),
-    ):
+    with count(label, total, show, out) as bar, _Counter(bar, function):
         yield

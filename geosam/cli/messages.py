@@ -20,6 +20,8 @@ WRONG_REQUEST = 2
 UNEXPECTED = 3
 """Exit status of an error that no sentence was written for: a defect, or too little memory."""
 INTERRUPTED = 130
+STARTS_ANEW = "The unfinished work was removed; the same command starts anew."
+"""What is said where the interruption itself does not say how to go on."""
 
 
 def say(text: str) -> None:
@@ -32,8 +34,8 @@ def exit_status(action: Callable[[], Any], debug: bool) -> int:
     try:
         status = action()
         return status if isinstance(status, int) else DONE
-    except click.Abort:
-        say("Interrupted. The unfinished work was removed; the same command starts anew.")
+    except click.Abort as error:
+        say(f"Interrupted. {error.__cause__ or STARTS_ANEW}")
         return INTERRUPTED
     except click.ClickException as error:
         return _fail(_usage_sentence(error), WRONG_REQUEST, debug)

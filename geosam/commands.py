@@ -121,6 +121,11 @@ def write_prompts(
     chosen = Options.of(options)
     if chosen.prompts == "none":
         raise PromptError("--prompts none draws no prompts. Use auto, index, hsv or learned.")
+    if chosen.prompts == "autosam":
+        raise PromptError(
+            "--prompts autosam has no points, boxes or polygons to write: its network prompts the "
+            "model inside. Use auto, index, hsv or learned."
+        )
     targets = Targets(prompts=Path(output))
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         # The model decides how large a tile is, and each tile has points of its own.

@@ -10,6 +10,7 @@ import numpy as np
 
 from geosam.errors import BandError, PromptError
 from geosam.indices import DEFAULT_HSV, INDICES, HsvRange, choose_index, compute_index, parse_hsv
+from geosam.models.prompter_files import prompter_at_hand
 from geosam.options import PROMPT_SOURCES, Options
 from geosam.prompts.vector import prompt_origins
 from geosam.stretch import Stretch, fit_stretch, parse_stretch
@@ -32,7 +33,7 @@ class Decision:
     stretch: Stretch
     """Of the composite."""
     source: str
-    """Where prompts come from: index, hsv, learned, none, vector or raster."""
+    """Where prompts come from: index, hsv, learned, autosam, none, vector or raster."""
     index: str | None = None
     """The water index, where prompts come from one or a raster may choose among its water."""
     threshold: Threshold | None = None
@@ -56,6 +57,8 @@ def decide(views: Views, options: Options) -> Decision:
     ------
     BandError
         If the bands that are asked for are not in the scene.
+    ModelError
+        If the model is to prompt itself, and has no network that does.
     """
     roles = views.roles
     composite = choose_composite(roles, options.composite)
@@ -127,6 +130,10 @@ def choose_source(roles: Collection[str], options: Options) -> tuple[str, str]:
         if index in (None, "ndvi"):
             return "learned", "Prompts: the learned network, since no water index fits these bands."
         return "index", f"Prompts: {str(index).upper()}, since the bands allow it."
+    if wanted == "autosam":
+        beside = prompter_at_hand(options.model)
+        found = "Prompts: the dense prompt network beside the model, once that is fetched."
+        return wanted, found if beside is None else beside.sentence
     if wanted in PROMPT_SOURCES:
         return wanted, f"Prompts: {wanted}, as asked."
     kind = _file_kind(wanted)

@@ -13,7 +13,7 @@ from typing import Any
 
 from geosam.errors import OptionError
 
-PROMPT_SOURCES = ("auto", "index", "hsv", "learned", "none")
+PROMPT_SOURCES = ("auto", "index", "hsv", "learned", "autosam", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -102,8 +102,9 @@ class Options:
         "auto",
         "prompts",
         "Where prompts come from: auto (a water index where the bands allow "
-        "one, else learned), index, hsv, learned, none; or a vector file of points, boxes and "
-        "polygons; or a raster used as the coarse mask.",
+        "one, else learned), index, hsv, learned, autosam (a dense prompt network trained for the "
+        "model and saved beside it), none; or a vector file of points, boxes and polygons; or a "
+        "raster used as the coarse mask.",
         "SOURCE",
     )
     index: str = _option("auto", "prompts", "Water index.", "auto|ndwi|mndwi|awei|ndvi")

@@ -96,7 +96,7 @@ def segment(
     >>> scene = geosam.open_scene("ortho.tif")  # doctest: +SKIP
     >>> geosam.segment(scene).mask.mean().compute()  # doctest: +SKIP
     """
-    chosen = Options.of({**options, **({"model": model} if isinstance(model, str) else {})})
+    chosen = Options.of({**options, "model": model if isinstance(model, str) else model.name})
     views = view_array(scene, chosen.resolution)
     prepared = prepare(views, chosen, None if isinstance(model, str) else model)
     water = water_probability(prepared, segment_prepared(prepared, chosen.batch_size))
@@ -118,6 +118,8 @@ def prepare(
     """Choose, load the model, lay out the tiles, and find out where prompts come from."""
     decision = decision or decide(views, options)
     model = model or load(options)
+    if decision.source == "autosam":
+        model = self_prompted(model)
     overlap = model.size // 4 if options.overlap is None else options.overlap
     grid = TileGrid(views.working.odc.geobox, model.size, overlap)
     prompts = prompt_source(views, decision, options, materialise)
@@ -156,11 +158,18 @@ def load(options: Options) -> Model:
     )
 
 
+def self_prompted(model: Model) -> Model:
+    """Give a model the dense prompt network that lies beside its checkpoint."""
+    from geosam.models.autosam import auto_prompted
+
+    return auto_prompted(model)
+
+
 def prompt_source(
     views: Views, decision: Decision, options: Options, materialise: Materialise
 ) -> PromptSource:
     """Return what will prompt the model, and what speaks for water beside it."""
-    if decision.source == "none":
+    if decision.source in ("none", "autosam"):
         return PromptSource(unprompted=True)
     evidence = None
     if decision.witness is not None:

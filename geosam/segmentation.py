@@ -57,7 +57,7 @@ class PromptSource:
     evidence: xr.DataArray | None = None
     """(y, x) float32 logits that speak for water beside the model, on its grid."""
     unprompted: bool = False
-    """Whether every tile is decoded without any prompt."""
+    """Whether every tile is decoded without any prompt, or prompts itself."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ def models(as_json: bool) -> None:
     """List models, their licence, and how to get them.
 
     Any other checkpoint of SAM, SAM 2 or SAM 2.1 that transformers loads works as well: --model
-    takes its folder or its Hugging Face id.
+    takes its folder or its Hugging Face id. AUTOSAM tells whether a dense prompt network lies
+    beside the model, for --prompts autosam.
     """
     from geosam.models.registry import list_models
 
@@ -48,7 +49,8 @@ def models(as_json: bool) -> None:
     if as_json:
         text.show_json({"models": rows})
         return
-    text.show_columns(["MODEL", "WEIGHTS", "DOWNLOAD", "LICENCE", "HERE"], map(_model, rows))
+    titles = ["MODEL", "WEIGHTS", "DOWNLOAD", "LICENCE", "AUTOSAM", "HERE"]
+    text.show_columns(titles, map(_model, rows))
     click.echo(_HOW.format(**rows[1]))
 
 
@@ -58,6 +60,7 @@ def _model(row: dict[str, Any]) -> list[str]:
         f"{row['parameters_m']:,.1f} M" if row["parameters_m"] else "",
         f"{row['download_mb']:,} MB" if row["download_mb"] else "none",
         row["licence"],
+        "yes" if row["autosam"] else "no",
         row["folder"] or "no",
     ]
 

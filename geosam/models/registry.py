@@ -12,6 +12,8 @@ from geosam.models.checkpoint import EMBEDDED, find_checkpoint, read_config
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """What a machine without a network needs of a model, in one folder."""
+AUTOSAM = "autosam"
+"""Folder of a dense prompt network, beside the checkpoint's own files."""
 DEFAULT_SIZE_PX = 1024
 """Input of SAM and SAM 2 where a configuration does not say."""
 
@@ -91,9 +93,9 @@ def list_models() -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The fields of :class:`KnownModel`, ``at_hand`` (bool), ``folder`` (where it lies, or
-        None), ``fetch`` (the command that fetches it into a folder) and ``folder_name`` (the name
-        of that folder).
+        The fields of :class:`KnownModel`, ``at_hand`` (bool), ``autosam`` (bool: whether a dense
+        prompt network lies beside it), ``folder`` (where it lies, or None), ``fetch`` (the command
+        that fetches it into a folder) and ``folder_name`` (the name of that folder).
     """
     return [_row(model) for model in KNOWN]
 
@@ -107,6 +109,7 @@ def _row(model: KnownModel) -> dict[str, Any]:
     return {
         **row,
         "at_hand": at_hand,
+        "autosam": folder is not None and (folder / AUTOSAM / "config.json").is_file(),
         "folder": str(folder) if at_hand else None,
         "fetch": None if model.name in EMBEDDED else fetch_command(model.name),
         "folder_name": model.name.split("/")[-1],
@@ -121,6 +124,18 @@ def cached_folder(name: str) -> Path | None:
         try_to_load_from_cache(name, file) for file in ("config.json", "model.safetensors")
     )
     return Path(config).parent if isinstance(config, str) and isinstance(weights, str) else None
+
+
+def folder_at_hand(name: str) -> Path | None:
+    """Return the folder of a model that need not be fetched, None where it must be.
+
+    Raises
+    ------
+    ModelError
+        If a local folder is no model.
+    """
+    local = name in EMBEDDED or Path(name).expanduser().exists()
+    return find_checkpoint(name) if local else cached_folder(name)
 
 
 def fetch_command(name: str) -> str:
@@ -149,8 +164,7 @@ def input_size(name: str) -> int | None:
     ModelError
         If a local folder is no model.
     """
-    local = name in EMBEDDED or Path(name).expanduser().exists()
-    folder = find_checkpoint(name) if local else cached_folder(name)
+    folder = folder_at_hand(name)
     if folder is None:
         return None
     config = read_config(folder)

@@ -49,6 +49,40 @@ class Sam:
             self.network, embedding, prompts, (side, side), self.size, self.placement
         )
 
+    @property
+    def dense_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of a dense prompt."""
+        rows, cols = self.network.prompt_encoder.image_embedding_size
+        return self.network.config.prompt_encoder_config.hidden_size, rows, cols
+
+    def decode_dense(
+        self, features: Features, dense: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode dense prompts without any point or box, differentiably.
+
+        Parameters
+        ----------
+        features
+            Of n tiles.
+        dense
+            (n, channels, rows, columns), in the place of the prompt encoder's.
+
+        Returns
+        -------
+        tuple
+            Logits (n, 4 rows, 4 columns) and predicted IoU (n,).
+        """
+        embedding = features["embedding"]
+        positions = self.network.get_image_wide_positional_embeddings()
+        masks, scores = self.network.mask_decoder(
+            image_embeddings=embedding,
+            image_positional_embeddings=positions.repeat(len(embedding), 1, 1, 1),
+            sparse_prompt_embeddings=None,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+        return masks[:, 0, 0], scores[:, 0, 0]
+
 
 def load_sam(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam:
     """Load a SAM checkpoint from a folder.

@@ -9,7 +9,7 @@ from geosam.raster.scene import (
     preview,
     read,
 )
-from geosam.raster.sources import GeosamWarning, Source, inspect_scene
+from geosam.raster.sources import GeosamWarning, Source, inspect_picture, inspect_scene
 
 __all__ = [
     "GeosamWarning",
@@ -17,6 +17,7 @@ __all__ = [
     "coarsen",
     "describe",
     "fingerprint",
+    "inspect_picture",
     "inspect_scene",
     "open_coarse",
     "open_scene",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
@@ -153,23 +154,44 @@ def look_at(path: str | os.PathLike[str], crs: str | None = None) -> RasterFile:
     _check_exists(path)
     with _opened_first(path) as src:
         _check_usable(src, path)
-        geobox = GeoBox(src.shape, src.transform, _crs_of(src, path, crs))
-        file = RasterFile(
-            path=path,
-            geobox=geobox,
-            dtype=src.dtypes[0],
-            descriptions=src.descriptions,
-            colours=tuple(colour.name.lower() for colour in src.colorinterp),
-            nodata=src.nodatavals,
-            scales=src.scales,
-            offsets=src.offsets,
-            mask=_mask_kind(src),
-            levels=_levels(src, path),
-            block=src.block_shapes[0],
-            n_bytes=os.path.getsize(path) if os.path.isfile(path) else None,
-        )
+        file = _described(src, path, GeoBox(src.shape, src.transform, _crs_of(src, path, crs)))
     _check_last_pixel(file)
     return file
+
+
+def look_at_picture(path: str | os.PathLike[str]) -> RasterFile:
+    """Open a file that has no place on Earth, such as a training chip, and return what its header
+    says. Its grid counts pixels from the upper left corner and has no CRS.
+
+    Raises
+    ------
+    InputError
+        No such file, not a raster, complex values, or too small.
+    """
+    path = os.fspath(path)
+    _check_exists(path)
+    with _opened_first(path) as src:
+        _check_usable(src, path)
+        file = _described(src, path, GeoBox(src.shape, Affine.identity(), None))
+    _check_last_pixel(file)
+    return file
+
+
+def _described(src: rasterio.DatasetReader, path: str, geobox: GeoBox) -> RasterFile:
+    return RasterFile(
+        path=path,
+        geobox=geobox,
+        dtype=src.dtypes[0],
+        descriptions=src.descriptions,
+        colours=tuple(colour.name.lower() for colour in src.colorinterp),
+        nodata=src.nodatavals,
+        scales=src.scales,
+        offsets=src.offsets,
+        mask=_mask_kind(src),
+        levels=_levels(src, path),
+        block=src.block_shapes[0],
+        n_bytes=os.path.getsize(path) if os.path.isfile(path) else None,
+    )
 
 
 def is_local(path: str) -> bool:

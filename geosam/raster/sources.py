@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from geosam.bands import OPTICAL, BandNames, canonical_role, infer_roles, names_file, parse_bands
 from geosam.errors import BandError, InputError, OptionError
-from geosam.raster.files import RasterFile, look_at
+from geosam.raster.files import RasterFile, look_at, look_at_picture
 from geosam.raster.mosaic import union_geobox
 from geosam.raster.parts import Part
 from geosam.raster.validity import ValidMask, find_frame, holds_alpha, parse_valid
@@ -122,6 +122,40 @@ def inspect_scene(
     return Source(
         shown, parts, build.names, build.places, build.geobox, parse_valid(valid) if valid else None
     )
+
+
+def inspect_picture(
+    path: str | Path, bands: str | Mapping[str, Any] | None = None, nodata: float | None = None
+) -> Source:
+    """Look at an image that has no place on Earth, such as a training chip.
+
+    Parameters
+    ----------
+    path
+        A raster that GDAL opens; georeferencing is not looked at.
+    bands
+        Role to 1-based index or description. Default: inferred.
+    nodata
+        Instead of what the file says.
+
+    Returns
+    -------
+    Source
+        On a grid without CRS that counts pixels from the upper left corner.
+
+    Raises
+    ------
+    InputError, BandError
+        The file cannot be used as an image.
+    """
+    given = parse_bands(bands) if isinstance(bands, str) else dict(bands or {})
+    file = _with_true_colours([look_at_picture(path)], given)[0]
+    indexes = _scene_indexes(file)
+    names = _names_of(file, given, indexes)
+    part = _part(file, file.geobox, indexes, tuple(range(len(indexes))))
+    part = _with_values(part, names, None, None, nodata)
+    places = tuple(str(i) for i in indexes)
+    return Source((file.path,), (part,), names, places, file.geobox, None)
 
 
 def _check_named(listed: Sequence[str], as_files: Mapping[str, str]) -> None:

@@ -1,0 +1,459 @@
+"""Windows -> train, validation and test, so that no part has seen what another is measured on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import isqrt
+from pathlib import Path
+
+import numpy as np
+import shapely
+from pyproj import Transformer
+
+from geosam.errors import InputError, OptionError
+from geosam.training.crops import TrainingWindow
+from geosam.training.places import read_json
+
+PARTS = ("train", "val", "test")
+RULES = ("auto", "place", "scene", "block")
+TOUCH_PX = 1e-3
+"""Windows closer than this, in pixels of the image, touch."""
+BLOCKS = 10
+"""Blocks, about, that a split by block cuts all windows into."""
+TRIES = 32
+"""Draws, of which the first is taken that gives every part land and water; by block, of these the
+one that loses fewest training windows."""
+_EDGE_POINTS = 9
+
+
+@dataclass(frozen=True)
+class Split:
+    """Windows in three parts."""
+
+    train: tuple[TrainingWindow, ...]
+    """To learn from."""
+    val: tuple[TrainingWindow, ...]
+    """To choose on."""
+    test: tuple[TrainingWindow, ...]
+    """To report on."""
+    by: str
+    """The rule: ``place``, ``scene``, ``block`` or ``file``."""
+    dropped: int = 0
+    """Windows that were left out because they would touch a window of a later part."""
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Return the names of the examples in each part, in the form that a split file has."""
+        return {
+            part: sorted({window.example.name for window in getattr(self, part)}) for part in PARTS
+        }
+
+
+def split_windows(
+    windows: Sequence[TrainingWindow],
+    *,
+    by: str | Path = "auto",
+    shares: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+) -> Split:
+    """Part windows into train, validation and test.
+
+    Parameters
+    ----------
+    windows
+        From :func:`geosam.training.crops.cut_windows`.
+    by
+        ``place``: images of one place stay together. ``scene``: the windows of an image do.
+        ``block``: squares of several windows do; a training window that would touch a validation
+        or test window is left out, and so is a validation window that would touch a test window.
+        ``auto``: by place where places are known, by block where there are fewer images than parts
+        or images touch on the ground, else by scene. Or a split file:
+        JSON ``{"train": [names], "val": [...], "test": [...]}``; ``FILE.json:KEY`` where it holds
+        several by name.
+    shares
+        Of the windows in each part. A share of 0 leaves a part empty; train and validation cannot
+        be.
+    seed
+        The same seed gives the same split.
+
+    Returns
+    -------
+    Split
+        Checked by :func:`check_leaks`.
+
+    Raises
+    ------
+    OptionError
+        `by` or `shares` is wrong.
+    InputError
+        There is too little to split, a split leaks, the training part has no water or no land, or
+        nothing is left to validate on.
+    """
+    _check_shares(shares)
+    chosen = _choose_rule(windows, shares) if by == "auto" else str(by)
+    if chosen not in RULES:
+        split = _from_file(windows, chosen)
+    elif chosen == "block":
+        split = _by_block(windows, shares, seed)
+    else:
+        split = _by_unit(windows, chosen, shares, seed)
+    check_leaks(split)
+    _check_classes(split)
+    return split
+
+
+def check_leaks(split: Split) -> None:
+    """Check that nothing that is measured on was learnt from.
+
+    Raises
+    ------
+    InputError
+        A training window overlaps a validation or test window or shares an edge or corner with it,
+        on the ground or in the same image; or a place is in two parts. Split by block, two
+        images that lie on the ground may share a place, since where their windows lie tells more.
+    """
+    held = (*split.val, *split.test)
+    pair = next(iter(touching_pairs(split.train, held)), None)
+    if pair is not None:
+        mine, theirs = split.train[pair[0]], held[pair[1]]
+        part = "val" if pair[1] < len(split.val) else "test"
+        raise InputError(
+            f"The split leaks: {_say(mine)} of train touches {_say(theirs)} of {part}. Split by "
+            "block, which keeps them apart."
+        )
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        _check_places(split, first, second)
+
+
+def touching_pairs(
+    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow]
+) -> list[tuple[int, int]]:
+    """Return the pairs (index in first, index in second) of windows that overlap, share an edge
+    or meet at a corner; only what lies inside their images counts.
+    """
+    return sorted({*_pairs_in_images(first, second), *_pairs_on_ground(first, second)})
+
+
+def _pairs_in_images(
+    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow]
+) -> Iterable[tuple[int, int]]:
+    """Pairs within one image, compared in its pixels."""
+    mine, theirs = _by_image(first), _by_image(second)
+    for key in mine.keys() & theirs.keys():
+        boxes = [
+            _image_boxes([ws[i] for i in at])
+            for ws, at in ((first, mine[key]), (second, theirs[key]))
+        ]
+        for i, j in _meeting(*boxes):
+            yield mine[key][i], theirs[key][j]
+
+
+def _pairs_on_ground(
+    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow]
+) -> Iterable[tuple[int, int]]:
+    """Pairs of two images that both have a place on Earth, compared there."""
+    mine, theirs = (
+        [i for i, w in enumerate(ws) if w.example.is_georeferenced] for ws in (first, second)
+    )
+    if not mine or not theirs or len(_by_image([*first, *second])) == 1:
+        return
+    for i, j in _meeting(_ground([first[i] for i in mine]), _ground([second[j] for j in theirs])):
+        a, b = mine[i], theirs[j]
+        if first[a].example.imagery.key != second[b].example.imagery.key:
+            yield a, b
+
+
+def _meeting(first: np.ndarray, second: np.ndarray) -> Iterable[tuple[int, int]]:
+    pairs = shapely.STRtree(second).query(first, predicate="intersects").T
+    return ((int(i), int(j)) for i, j in pairs)
+
+
+def _by_image(windows: Sequence[TrainingWindow]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for i, window in enumerate(windows):
+        found.setdefault(window.example.imagery.key, []).append(i)
+    return found
+
+
+def pixel_bounds(window: TrainingWindow) -> tuple[float, float, float, float]:
+    """Return (row, col, row end, col end) of a window in pixels of its image, cut at its edges."""
+    native = window.example.geobox
+    between = ~native.affine @ window.geobox.affine
+    (col, row), (col_end, row_end) = (
+        between @ corner for corner in ((0, 0), (window.window.width, window.window.height))
+    )
+    height, width = native.shape
+    return max(row, 0), max(col, 0), min(row_end, height), min(col_end, width)
+
+
+def _image_boxes(windows: Sequence[TrainingWindow]) -> np.ndarray:
+    row, col, row_end, col_end = np.array([pixel_bounds(w) for w in windows]).reshape(-1, 4).T
+    grow = TOUCH_PX
+    return shapely.box(col - grow, row - grow, col_end + grow, row_end + grow)
+
+
+def _ground(windows: Sequence[TrainingWindow]) -> np.ndarray:
+    """Return the windows as polygons in degrees, grown by a little so that neighbours meet."""
+    outlines = [_outline(window) for window in windows]
+    return shapely.polygons(outlines)
+
+
+def _outline(window: TrainingWindow) -> np.ndarray:
+    """Return the outline of a window in longitude and latitude, (n, 2), with points along its
+    edges, which are curved there.
+    """
+    native = window.example.geobox
+    row, col, row_end, col_end = pixel_bounds(window)
+    box = shapely.box(col - TOUCH_PX, row - TOUCH_PX, col_end + TOUCH_PX, row_end + TOUCH_PX)
+    side = max(row_end - row, col_end - col, 1.0)
+    cols, rows = shapely.get_coordinates(shapely.segmentize(box, side / (_EDGE_POINTS - 1))).T
+    x, y = native.affine @ (cols, rows)
+    to_degrees = Transformer.from_crs(str(native.crs), "EPSG:4326", always_xy=True)
+    return np.column_stack(to_degrees.transform(x, y))
+
+
+def _check_shares(shares: tuple[float, float, float]) -> None:
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or min(shares[:2]) == 0:
+        raise OptionError(
+            f"Shares {tuple(shares)} must be three numbers that sum to 1, of which the first two, "
+            "train and validation, are above 0. Use 0.7, 0.15 and 0.15."
+        )
+
+
+def _choose_rule(windows: Sequence[TrainingWindow], shares: tuple[float, float, float]) -> str:
+    """Choose the rule that keeps most apart and still fills all parts."""
+    needed = sum(share > 0 for share in shares)
+    examples = {window.example.imagery.key: window.example for window in windows}.values()
+    places = {example.place or example.imagery.key for example in examples}
+    if any(example.place for example in examples) and len(places) >= needed:
+        return "place"
+    if len(examples) < needed or any(True for _ in _images_that_touch(windows)):
+        return "block"
+    return "scene"
+
+
+def _images_that_touch(windows: Sequence[TrainingWindow]) -> Iterable[tuple[int, int]]:
+    return _pairs_on_ground(windows, windows)
+
+
+def _by_unit(
+    windows: Sequence[TrainingWindow], rule: str, shares: tuple[float, float, float], seed: int
+) -> Split:
+    units = [(rule == "place" and w.example.place) or w.example.imagery.key for w in windows]
+    needed = sum(share > 0 for share in shares)
+    if len(set(units)) < needed:
+        raise InputError(
+            f"There are {len(set(units))} {rule}s for {needed} parts. Split by block, or leave the "
+            "test part empty with a share of 0."
+        )
+    draws = (_deal(units, shares, np.random.default_rng((seed, i))) for i in range(TRIES))
+    parts = _first_complete(windows, draws)
+    return _split(windows, parts, rule)
+
+
+def _deal(
+    units: Sequence[object], shares: tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Deal units to parts so that the windows of each come near its share, (n windows,) int."""
+    sizes = Counter(units)
+    order = sorted(sizes, key=str)
+    rng.shuffle(order)
+    wanted = np.array(shares) * len(units)
+    # Every part gets one unit first, the smallest part first.
+    first = [part for part in np.argsort(shares, kind="stable") if shares[part] > 0]
+    dealt: dict[object, int] = {}
+    for i, unit in enumerate(order):
+        part = int(first[i]) if i < len(first) else int(np.argmax(wanted))
+        dealt[unit] = part
+        wanted[part] -= sizes[unit]
+    return np.array([dealt[unit] for unit in units])
+
+
+def _first_complete(windows: Sequence[TrainingWindow], draws: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the first draw in which every part has land and water, else the first of all."""
+    first = None
+    for parts in draws:
+        first = parts if first is None else first
+        if _is_complete(windows, parts):
+            return parts
+    assert first is not None
+    return first
+
+
+def _is_complete(windows: Sequence[TrainingWindow], parts: np.ndarray) -> bool:
+    """Tell whether every part that has windows has land and water."""
+    shares = np.array([(window.land, window.water) for window in windows])
+    return all((shares[parts == part] > 0).any(axis=0).all() for part in set(parts[parts >= 0]))
+
+
+def _by_block(
+    windows: Sequence[TrainingWindow], shares: tuple[float, float, float], seed: int
+) -> Split:
+    blocks = _blocks(windows)
+    touching = np.array(touching_pairs(windows, windows)).reshape(-1, 2)
+    best, most = None, (False, -1)
+    for i in range(TRIES):
+        dealt = _deal(blocks, shares, np.random.default_rng((seed, i)))
+        parts = _guarded(dealt, touching)
+        filled = all((parts == part).any() for part in range(3) if shares[part] > 0)
+        merit = (filled and _is_complete(windows, parts), int((parts == 0).sum()))
+        if filled and merit > most:
+            best, most = parts, merit
+    if best is None:
+        raise InputError(
+            f"{len(windows)} windows are too few to split by block: all that are left beside a "
+            "validation window touch it. Label a larger area, use smaller windows, or leave the "
+            "test part empty with a share of 0."
+        )
+    return _split(windows, best, "block")
+
+
+def _guarded(parts: np.ndarray, touching: np.ndarray) -> np.ndarray:
+    """Return the parts, with -1 for windows that touch one of a later part."""
+    guarded = parts.copy()
+    a, b = touching.T
+    guarded[a[(parts[a] == 1) & (parts[b] == 2)]] = -1
+    held = guarded > 0
+    guarded[a[(parts[a] == 0) & held[b]]] = -1
+    return guarded
+
+
+def _blocks(windows: Sequence[TrainingWindow]) -> list[tuple[object, int, int]]:
+    """Return the block of each window: on the ground, so that images of one place share blocks, or
+    in its image.
+    """
+    side = max(1, isqrt(len(windows) // BLOCKS))
+    spans: dict[object, float] = {}
+    for window in windows:
+        span = side * max(window.window.height, window.window.width) * _unit(window)
+        spans[_frame(window)] = max(span, spans.get(_frame(window), 0))
+    return [_block(window, spans[_frame(window)]) for window in windows]
+
+
+def _block(window: TrainingWindow, span: float) -> tuple[object, int, int]:
+    row, col, row_end, col_end = pixel_bounds(window)
+    x, y = (col + col_end) / 2, (row + row_end) / 2
+    if window.example.is_georeferenced:
+        x, y = window.example.geobox.affine @ (x, y)
+    return _frame(window), int(y // span), int(x // span)
+
+
+def _frame(window: TrainingWindow) -> object:
+    """What blocks are counted in: a CRS, or an image."""
+    example = window.example
+    return str(example.geobox.crs) if example.is_georeferenced else example.imagery.key
+
+
+def _unit(window: TrainingWindow) -> float:
+    """Side of a pixel of the window, in what blocks are counted in."""
+    return abs(window.geobox.affine.determinant) ** 0.5
+
+
+def _from_file(windows: Sequence[TrainingWindow], text: str) -> Split:
+    names = read_split(text)
+    where = {name: k for k, part in enumerate(PARTS) for name in names[part]}
+    missing = next((w.example.name for w in windows if w.example.name not in where), None)
+    if missing is not None:
+        raise InputError(
+            f"{missing} is in no part of the split {text}. Add it to train, val or test."
+        )
+    parts = np.array([where[window.example.name] for window in windows])
+    return _split(windows, parts, "file")
+
+
+def read_split(text: str) -> dict[str, list[str]]:
+    """Read a split file, ``FILE.json`` or ``FILE.json:KEY``.
+
+    Raises
+    ------
+    OptionError
+        It is no name of a split file.
+    InputError
+        It cannot be read, has no such key, or a name is in two parts.
+    """
+    path, _, key = text.partition(".json")
+    if not (text.endswith(".json") or key.startswith(":")) or not path:
+        raise OptionError(
+            f"Split {text!r} is not understood. Use one of {', '.join(RULES)}, or a JSON file."
+        )
+    table = read_json(Path(path + ".json"))
+    for step in [key[1:]] if key else []:
+        table = table.get(step) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not isinstance(table.get("train"), list):
+        raise InputError(
+            f"Split {text} must hold lists of names train, val and test. Of a file with several "
+            "splits name one: FILE.json:KEY."
+        )
+    names = {part: [str(name) for name in table.get(part, [])] for part in PARTS}
+    twice = [name for name, n in Counter(chain(*map(set, names.values()))).items() if n > 1]
+    if twice:
+        raise InputError(f"The split {text} leaks: {min(twice)} is in two parts. Keep it in one.")
+    return names
+
+
+def _split(windows: Sequence[TrainingWindow], parts: np.ndarray, by: str) -> Split:
+    train, val, test = (
+        tuple(window for window, p in zip(windows, parts, strict=True) if p == part)
+        for part in range(3)
+    )
+    return Split(train, val, test, by, int((parts < 0).sum()))
+
+
+def _check_places(split: Split, first: str, second: str) -> None:
+    mine, theirs = _places(getattr(split, first)), _places(getattr(split, second))
+    for place in sorted(mine.keys() & theirs.keys()):
+        for a in mine[place]:
+            for b in theirs[place]:
+                if not _may_share(split.by, a, b):
+                    raise InputError(
+                        f"The split leaks: place {place} is in {first} ({a.example.name}) and in "
+                        f"{second} ({b.example.name}). Split by place."
+                    )
+
+
+def _places(windows: Iterable[TrainingWindow]) -> dict[str, list[TrainingWindow]]:
+    """One window of each image, by place."""
+    found: dict[str, dict[str, TrainingWindow]] = {}
+    for window in windows:
+        if window.example.place is not None:
+            found.setdefault(window.example.place, {})[window.example.imagery.key] = window
+    return {place: list(images.values()) for place, images in found.items()}
+
+
+def _may_share(by: str, a: TrainingWindow, b: TrainingWindow) -> bool:
+    """Tell whether two windows of one place may be in two parts."""
+    same = a.example.imagery.key == b.example.imagery.key
+    both = a.example.is_georeferenced and b.example.is_georeferenced
+    return by == "block" and (same or both)
+
+
+def _check_classes(split: Split) -> None:
+    """Check that there is something to learn, and something to validate on.
+
+    Raises
+    ------
+    InputError
+        There is not.
+    """
+    is_empty: dict[str, Callable[[TrainingWindow], bool]] = {
+        "water": lambda window: window.water == 0,
+        "land": lambda window: window.land == 0,
+    }
+    for name, lacks in is_empty.items():
+        if all(lacks(window) for window in split.train):
+            raise InputError(
+                f"The training part ({len(split.train)} windows) has no {name}: nothing can be "
+                f"learnt from it. Add images with {name}, or another seed or split."
+            )
+    if not split.val:
+        raise InputError(
+            "The validation part is empty: the best checkpoint could not be chosen. Put images "
+            "into it, or raise its share."
+        )
+
+
+def _say(window: TrainingWindow) -> str:
+    place = window.window
+    return f"window (row {place.row}, column {place.col}) of {window.example.name}"

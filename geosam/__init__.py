@@ -17,6 +17,7 @@ _HOMES = {
     "write_coarse": "geosam.commands",
     "write_prompts": "geosam.commands",
     "vectorize": "geosam.commands",
+    "train": "geosam.training.finetune",
     "load_model": "geosam.models.load",
     "write_raster": "geosam.export.cog",
     "write_geopackage": "geosam.export.geopackage",

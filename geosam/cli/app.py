@@ -13,6 +13,7 @@ from geosam.cli.extras import demo, models
 from geosam.cli.messages import choose_logs, chosen_warnings, exit_status
 from geosam.cli.segment import segment
 from geosam.cli.steps import coarse, info, prompts
+from geosam.cli.train import train
 from geosam.cli.vectors import evaluate, vectorize
 
 HELP = """From satellite scenes and orthomosaics of any size to river outlines.
@@ -65,7 +66,7 @@ def app(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (segment, info, coarse, prompts, vectorize, evaluate, models, demo):
+for command in (segment, info, coarse, prompts, vectorize, evaluate, train, models, demo):
     app.add_command(command)
 
 

@@ -40,8 +40,8 @@ class Part:
         return self.kind != "decoder"
 
 
-def parse_part(text: str) -> Part:
-    """Read what is to be trained.
+def parse_part(text: str, start: str = "checkpoint") -> Part:
+    """Read what is to be trained; ``auto`` depends on what it starts from.
 
     Raises
     ------
@@ -53,6 +53,8 @@ def parse_part(text: str) -> Part:
     >>> parse_part("last-blocks:2")
     Part(kind='last-blocks', number=2)
     """
+    if text == "auto":
+        text = "all" if start == "scratch" else "decoder"
     match = _PART.fullmatch(text)
     if match is None:
         raise OptionError(f"Part {text!r} must be decoder, last-blocks:N, lora, lora:RANK or all.")

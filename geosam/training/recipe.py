@@ -20,26 +20,53 @@ SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 CACHES = ("auto", "fp32", "fp16", "off")
 STARTS = ("checkpoint", "scratch")
+DATA_KINDS = ("auto", "folder", "polygons", "geopackage", "hub")
+UNMATCHED = ("refuse", "skip", "land")
 BEST_BY = ("loss", "iou_median", "iou_mean", "f1")
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Where the labelled images come from, and which of them are set aside."""
+    """Where the labelled images come from, how they are seen, and which are set aside."""
 
     path: tuple[str, ...] = ()
-    """Folders or files of labelled images. Relative ones count from the recipe's folder."""
+    """Folders, scenes, GeoPackages or parquet files. Relative ones count from the recipe."""
 
-    masks: str = ""
-    """Folder of masks or file of polygons, where they do not lie beside the images."""
+    kind: str = "auto"
+    """What they are: ``auto``, ``folder``, ``polygons``, ``geopackage`` or ``hub``."""
 
-    split: str = "block"
-    """What is kept whole when parts are set aside: ``place``, ``scene`` or ``block``."""
+    labels: str = ""
+    """Polygons of water, where the path is a scene."""
 
-    validation: float = 0.2
+    labelled: str = ""
+    """Polygons outside which nothing is known; all of a scene is without it."""
+
+    places: str = ""
+    """The place each image shows: a JSON file, or ``prefix:N`` of its name."""
+
+    water_value: int | None = None
+    """The mask value that is water, such as 255; 1 without it."""
+
+    unmatched: str = "refuse"
+    """Images without a mask: ``refuse``, ``skip``, or all ``land``."""
+
+    bands: str = ""
+    """Band roles of scenes, as ``--bands``."""
+
+    composite: str = "auto"
+    """The three bands that the model sees, as ``--composite``."""
+
+    zoom: float | None = None
+    """Tile pixels for each pixel of an image; chosen from the ground resolution without it."""
+
+    by: str = "auto"
+    """What is kept whole when parts are set aside: ``auto``, ``place``, ``scene``, ``block``, or a
+    split file, ``FILE.json`` or ``FILE.json:KEY``."""
+
+    validation: float = 0.15
     """Share set aside to choose the best epoch by."""
 
-    test: float = 0.0
+    test: float = 0.15
     """Share that this training never looks at."""
 
 
@@ -53,8 +80,9 @@ class ModelRecipe:
     start: str = "checkpoint"
     """``checkpoint`` goes on from its weights, ``scratch`` keeps its layout only."""
 
-    part: str = "decoder"
-    """``decoder``, ``last-blocks:N``, ``lora``, ``lora:RANK`` or ``all``."""
+    part: str = "auto"
+    """``decoder``, ``last-blocks:N``, ``lora``, ``lora:RANK`` or ``all``; ``auto`` is the decoder of
+    a checkpoint, and all from scratch."""
 
     tile_size: int | None = None
     """Side of the tiles in pixels; the checkpoint's own without it."""
@@ -200,9 +228,26 @@ def read_recipe(path: str | Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"Recipe {path} cannot be read as TOML ({error}). Mend it.") from error
     recipe = parse_recipe(tables, str(path))
-    found = tuple(_from_folder(text, path.parent) for text in recipe.data.path)
-    masks = _from_folder(recipe.data.masks, path.parent) if recipe.data.masks else ""
-    return replace(recipe, data=replace(recipe.data, path=found, masks=masks))
+    data = recipe.data
+    found = tuple(_beside(text, path.parent) for text in data.path)
+    data = replace(data, path=found, **absolute_files(data, path.parent))
+    return replace(recipe, data=data, model=absolute_model(recipe.model, path.parent))
+
+
+def absolute_model(model: ModelRecipe, folder: Path) -> ModelRecipe:
+    """Return the same model, a folder that lies beside named whole."""
+    beside = folder / model.name
+    return replace(model, name=str(beside.resolve())) if beside.is_dir() else model
+
+
+def absolute_files(data: DataRecipe, folder: Path) -> dict[str, str]:
+    """Return the files that a recipe names beside its data, by key, counted from a folder."""
+    named = {name: getattr(data, name) for name in ("labels", "labelled", "places", "by")}
+    return {
+        name: _beside(text, folder)
+        for name, text in named.items()
+        if name in ("labels", "labelled") or ".json" in text
+    }
 
 
 def parse_recipe(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
@@ -260,10 +305,9 @@ def _value(hint: Any, value: Any, source: str, key: str) -> Any:
     raise OptionError(f"{source}: {key} = {value!r} must be {wanted}.")
 
 
-def _from_folder(text: str, folder: Path) -> str:
-    """Return a relative path from the recipe's folder, unless it is there from here only."""
-    beside = folder / text
-    return str(beside) if beside.exists() or not Path(text).exists() else text
+def _beside(text: str, folder: Path) -> str:
+    """Return a path that counts from the recipe's folder."""
+    return str((folder / text).resolve()) if text else ""
 
 
 def _check(recipe: Recipe) -> None:
@@ -276,6 +320,8 @@ def _check(recipe: Recipe) -> None:
         ("fit.cache", recipe.fit.cache, CACHES),
         ("fit.best_by", recipe.fit.best_by, BEST_BY),
         ("model.start", recipe.model.start, STARTS),
+        ("data.kind", recipe.data.kind, DATA_KINDS),
+        ("data.unmatched", recipe.data.unmatched, UNMATCHED),
     )
     for name, value, known in choices:
         if value not in known:
@@ -308,6 +354,12 @@ def _check_numbers(recipe: Recipe) -> None:
     for name, value, bound in least:
         if not value >= bound:
             raise OptionError(f"{name} is {value} and must be {bound} or more.")
+    data = recipe.data
+    if not (data.validation > 0 and data.test >= 0 and data.validation + data.test < 1):
+        raise OptionError(
+            f"data.validation {data.validation} must be above 0, data.test {data.test} not below, and "
+            "both leave something to train with. Use 0.15 each."
+        )
     if not 0 < fit.lr < 1:
         raise OptionError(f"fit.lr is {fit.lr} and must lie between 0 and 1. Use 1e-4.")
 

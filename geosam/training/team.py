@@ -22,6 +22,7 @@ class Team:
         self._accelerator = accelerator
         self.rank = accelerator.process_index if accelerator else 0
         self.size = accelerator.num_processes if accelerator else 1
+        self.device = str(accelerator.device) if accelerator else "auto"
 
     @property
     def leads(self) -> bool:

@@ -24,8 +24,10 @@ TOUCH_PX = 1e-3
 BLOCKS = 10
 """Blocks, about, that a split by block cuts all windows into."""
 TRIES = 32
-"""Draws, of which the first is taken that gives every part land and water; by block, of these the
-one that loses fewest training windows."""
+"""Draws, of which the first is taken that gives every part land and water; by block the one that
+gives every part most of its share."""
+STARVED = 0.5
+"""By block, a part that keeps less of its share than this makes the split try plain strips."""
 _EDGE_POINTS = 9
 
 
@@ -42,7 +44,7 @@ class Split:
     by: str
     """The rule: ``place``, ``scene``, ``block`` or ``file``."""
     dropped: int = 0
-    """Windows that were left out because they would touch a window of a later part."""
+    """Training windows that were left out because they would touch a window of another part."""
 
     def to_dict(self) -> dict[str, list[str]]:
         """Return the names of the examples in each part, in the form that a split file has."""
@@ -67,7 +69,7 @@ def split_windows(
     by
         ``place``: images of one place stay together. ``scene``: the windows of an image do.
         ``block``: squares of several windows do; a training window that would touch a validation
-        or test window is left out, and so is a validation window that would touch a test window.
+        or test window is left out.
         ``auto``: by place where places are known, by block where there are fewer images than parts
         or images touch on the ground, else by scene. Or a split file:
         JSON ``{"train": [names], "val": [...], "test": [...]}``; ``FILE.json:KEY`` where it holds
@@ -291,16 +293,22 @@ def _is_complete(windows: Sequence[TrainingWindow], parts: np.ndarray) -> bool:
 def _by_block(
     windows: Sequence[TrainingWindow], shares: tuple[float, float, float], seed: int
 ) -> Split:
-    blocks = _blocks(windows)
     touching = np.array(touching_pairs(windows, windows)).reshape(-1, 2)
-    best, most = None, (False, -1)
-    for i in range(TRIES):
-        dealt = _deal(blocks, shares, np.random.default_rng((seed, i)))
-        parts = _guarded(dealt, touching)
-        filled = all((parts == part).any() for part in range(3) if shares[part] > 0)
-        merit = (filled and _is_complete(windows, parts), int((parts == 0).sum()))
-        if filled and merit > most:
-            best, most = parts, merit
+    blocks, middles = _blocks(windows), _middles(windows)
+    wanted = np.array(shares) * len(windows)
+    rngs = [np.random.default_rng((seed, i)) for i in range(TRIES)]
+    best, most = None, 0.0
+    for draws in (
+        (_deal(blocks, shares, rng) for rng in rngs),
+        (_sweep(middles, shares, rng) for rng in rngs),
+    ):
+        for parts in draws:
+            guarded = _guarded(parts, touching)
+            merit = _merit(windows, guarded, wanted)
+            if merit > most:
+                best, most = guarded, merit
+        if most >= STARVED:
+            break
     if best is None:
         raise InputError(
             f"{len(windows)} windows are too few to split by block: all that are left beside a "
@@ -310,13 +318,28 @@ def _by_block(
     return _split(windows, best, "block")
 
 
+def _merit(windows: Sequence[TrainingWindow], parts: np.ndarray, wanted: np.ndarray) -> float:
+    """Return how much of its share the poorest part has; less where a part lacks a class."""
+    filled = [(parts == part).sum() / n for part, n in enumerate(wanted) if n > 0]
+    return min(filled) * (1.0 if _is_complete(windows, parts) else 0.01)
+
+
+def _sweep(
+    middles: np.ndarray, shares: tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Part windows by lines across a random direction: few windows lie along so short a border."""
+    angle = rng.uniform(0, 2 * np.pi)
+    rank = np.argsort(np.argsort(middles @ (np.cos(angle), np.sin(angle)), kind="stable"))
+    order = rng.permutation(3)
+    ends = np.cumsum(np.array(shares)[order]) * len(middles)
+    return order[np.minimum(np.searchsorted(ends, rank + 0.5), 2)]
+
+
 def _guarded(parts: np.ndarray, touching: np.ndarray) -> np.ndarray:
-    """Return the parts, with -1 for windows that touch one of a later part."""
+    """Return the parts, with -1 for training windows that touch one of another part."""
     guarded = parts.copy()
     a, b = touching.T
-    guarded[a[(parts[a] == 1) & (parts[b] == 2)]] = -1
-    held = guarded > 0
-    guarded[a[(parts[a] == 0) & held[b]]] = -1
+    guarded[a[(parts[a] == 0) & (parts[b] > 0)]] = -1
     return guarded
 
 
@@ -329,15 +352,22 @@ def _blocks(windows: Sequence[TrainingWindow]) -> list[tuple[object, int, int]]:
     for window in windows:
         span = side * max(window.window.height, window.window.width) * _unit(window)
         spans[_frame(window)] = max(span, spans.get(_frame(window), 0))
-    return [_block(window, spans[_frame(window)]) for window in windows]
+    blocks = []
+    for window, (x, y) in zip(windows, _middles(windows), strict=True):
+        span = spans[_frame(window)]
+        blocks.append((_frame(window), int(y // span), int(x // span)))
+    return blocks
 
 
-def _block(window: TrainingWindow, span: float) -> tuple[object, int, int]:
+def _middles(windows: Sequence[TrainingWindow]) -> np.ndarray:
+    """Return the middle of each window in what blocks are counted in, (n, 2) x, y."""
+    return np.array([_middle(window) for window in windows])
+
+
+def _middle(window: TrainingWindow) -> tuple[float, float]:
     row, col, row_end, col_end = pixel_bounds(window)
     x, y = (col + col_end) / 2, (row + row_end) / 2
-    if window.example.is_georeferenced:
-        x, y = window.example.geobox.affine @ (x, y)
-    return _frame(window), int(y // span), int(x // span)
+    return window.example.geobox.affine @ (x, y) if window.example.is_georeferenced else (x, y)
 
 
 def _frame(window: TrainingWindow) -> object:

@@ -142,6 +142,33 @@ class Model(Protocol):
         """
 
 
+@runtime_checkable
+class ManyMaskModel(Model, Protocol):
+    """A model that also gives every mask it sees in an ambiguous prompt: whole, part, subpart."""
+
+    def decode_all(
+        self, features: Features, prompts: Sequence[PixelPrompts]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (n, m, size, size) float32 and predicted IoU (n, m).
+
+        `prompts` as for :meth:`Model.decode`, which gives the mask of the highest predicted IoU
+        where the prompt is a single click.
+        """
+
+
+class TextDetector(Protocol):
+    """What finds objects by name."""
+
+    def detect(
+        self, image: np.ndarray, phrases: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
+        """Find what phrases name in (3, y, x) float32 of 0 to 1.
+
+        Returns boxes (n, 4) of x_min, y_min, x_max, y_max in pixels from the outer corner of the
+        first, scores (n,) of 0 to 1, and for each the phrase it is for.
+        """
+
+
 class CoarseNetwork(Protocol):
     """A network that turns RGB into water probability without prompts."""
 

@@ -10,7 +10,7 @@ from transformers import Sam2Config, Sam2Model, SamConfig, SamModel
 from geosam.errors import ModelError, OptionError
 from geosam.models.device import place
 from geosam.models.load import load_model
-from geosam.types import Model, PixelPrompts
+from geosam.types import ManyMaskModel, Model, PixelPrompts
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -160,8 +160,39 @@ def test_logits_and_scores_are_those_of_transformers(checkpoint, name):
 def test_models_keep_the_protocol(checkpoint):
     model = load_model(str(checkpoint[0]), device="cpu")
     assert isinstance(model, Model)
+    assert isinstance(model, ManyMaskModel)
     assert model.size == 64
     assert len(model.signature) == 64
+
+
+@pytest.mark.parametrize("name", ["one click", "a box"])
+def test_every_mask_is_that_of_transformers_and_the_best_is_what_decode_gives(checkpoint, name):
+    folder, _ = checkpoint
+    pixels = np.random.default_rng(1).random((1, 3, 64, 64), np.float32)
+    model = load_model(str(folder), precision="fp32", device="cpu")
+    features, prompt = model.encode(pixels), PROMPTS[name]
+    logits, scores = model.decode_all(features, [prompt])
+    assert logits.shape == (1, 3, 64, 64)
+    assert scores.shape == (1, 3)
+    values = (pixels - np.reshape(MEAN, (1, 3, 1, 1))) / np.reshape(STD, (1, 3, 1, 1))
+    given = {"input_points": prompt.points} if prompt.boxes is None else {}
+    given |= {} if prompt.boxes is None else {"input_boxes": prompt.boxes}
+    inputs = {k: torch.tensor(v[:, None] - 0.5, dtype=torch.float32) for k, v in given.items()}
+    if prompt.boxes is None:
+        inputs["input_labels"] = torch.tensor(prompt.labels[:, None])
+    with torch.no_grad():
+        output = checkpoint[1](
+            pixel_values=torch.tensor(values, dtype=torch.float32), multimask_output=True, **inputs
+        )
+    expected = torch.nn.functional.interpolate(
+        output.pred_masks[:, 0], size=(64, 64), mode="bilinear"
+    )
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(scores, output.iou_scores[:, 0].numpy(), atol=1e-5)
+    if name == "one click":
+        best, score = model.decode(features, [prompt])
+        np.testing.assert_array_equal(best[0], logits[0, scores[0].argmax()])
+        assert score[0] == scores.max()
 
 
 def test_a_batch_equals_its_tiles(checkpoint):

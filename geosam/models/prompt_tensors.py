@@ -119,14 +119,55 @@ def decode_prompts(
     tuple
         Logits (n, size, size) and predicted IoU (n,), both float32.
     """
+    several = wants_several_masks(prompts[0].kind)
     with torch.inference_mode():
-        output = network(
-            image_embeddings=embeddings,
-            multimask_output=wants_several_masks(prompts[0].kind),
-            **prompt_tensors(prompts, mask_size, placement, size if draw else None),
+        logits, scores = best_masks(
+            *_answers(network, embeddings, prompts, mask_size, size, placement, draw, several)
         )
-        logits, scores = best_masks(output.pred_masks[:, 0], output.iou_scores[:, 0])
         return upsample(logits, size), scores.float().cpu().numpy()
+
+
+def decode_every_mask(
+    network: Any,
+    embeddings: Any,
+    prompts: Sequence[PixelPrompts],
+    mask_size: tuple[int, int],
+    size: int,
+    placement: Placement,
+    draw: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode as :func:`decode_prompts`, and keep all m masks of an ambiguous prompt.
+
+    Returns
+    -------
+    tuple
+        Logits (n, m, size, size) and predicted IoU (n, m), both float32.
+    """
+    with torch.inference_mode():
+        logits, scores = _answers(
+            network, embeddings, prompts, mask_size, size, placement, draw, several=True
+        )
+        full = upsample(logits.flatten(0, 1), size)
+        return full.reshape(*scores.shape, size, size), scores.float().cpu().numpy()
+
+
+def _answers(
+    network: Any,
+    embeddings: Any,
+    prompts: Sequence[PixelPrompts],
+    mask_size: tuple[int, int],
+    size: int,
+    placement: Placement,
+    draw: bool,
+    several: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (n, m, h, w) and predicted IoU (n, m) as the network gives them."""
+    output = network(
+        image_embeddings=embeddings,
+        multimask_output=several,
+        **prompt_tensors(prompts, mask_size, placement, size if draw else None),
+    )
+    return output.pred_masks[:, 0], output.iou_scores[:, 0]
 
 
 def wants_several_masks(kind: tuple[int, bool, bool]) -> bool:

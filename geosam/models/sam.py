@@ -17,7 +17,7 @@ from geosam.errors import ModelError
 from geosam.models.checkpoint import Normalisation, read_config, read_normalisation, sign_weights
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
-from geosam.models.prompt_tensors import decode_prompts
+from geosam.models.prompt_tensors import decode_every_mask, decode_prompts
 from geosam.types import Features, PixelPrompts
 
 
@@ -46,6 +46,16 @@ class Sam:
         embedding = features["embedding"]
         side = 4 * embedding.shape[-1]
         return decode_prompts(
+            self.network, embedding, prompts, (side, side), self.size, self.placement
+        )
+
+    def decode_all(
+        self, features: Features, prompts: Sequence[PixelPrompts]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return every mask of an ambiguous prompt: logits (n, m, size, size), scores (n, m)."""
+        embedding = features["embedding"]
+        side = 4 * embedding.shape[-1]
+        return decode_every_mask(
             self.network, embedding, prompts, (side, side), self.size, self.placement
         )
 

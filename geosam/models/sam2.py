@@ -17,7 +17,7 @@ from geosam.errors import ModelError
 from geosam.models.checkpoint import Normalisation, draws_prompts, read_normalisation, sign_weights
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
-from geosam.models.prompt_tensors import decode_prompts
+from geosam.models.prompt_tensors import decode_every_mask, decode_prompts
 from geosam.types import Features, PixelPrompts
 
 SIZE_STEP = 32
@@ -63,6 +63,16 @@ class Sam2:
         maps = [features[f"level{i}"] for i in range(len(features))]
         mask_size = self.network.prompt_encoder.mask_input_size
         return decode_prompts(
+            self.network, maps, prompts, mask_size, self.size, self.placement, self.draws
+        )
+
+    def decode_all(
+        self, features: Features, prompts: Sequence[PixelPrompts]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return every mask of an ambiguous prompt: logits (n, m, size, size), scores (n, m)."""
+        maps = [features[f"level{i}"] for i in range(len(features))]
+        mask_size = self.network.prompt_encoder.mask_input_size
+        return decode_every_mask(
             self.network, maps, prompts, mask_size, self.size, self.placement, self.draws
         )
 

@@ -75,7 +75,7 @@ def test_training_is_imported_by_nothing_that_runs():
     wrong = [
         module
         for module in FILES
-        if not module.startswith("geosam.training")
+        if not module.startswith(("geosam.training", "geosam.cli.train"))
         and any(
             name.startswith("geosam.training") for name in imported(module, inside_functions=True)
         )

@@ -20,7 +20,7 @@ from geosam.training.sample import Sample
 
 AUTO_FP32_BYTES = 4 << 30
 """Embeddings are kept as float32 up to this size, as float16 beyond it."""
-DTYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
+DTYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
 
 Change = Callable[[Sample, int, int], Sample]
 """A sample, its number and the epoch to the sample as it is shown then."""
@@ -226,7 +226,7 @@ def _fill(
     """Embed those of some tiles whose pixels are not those embedded before."""
     tiles = {i: check_size(samples[i], i, model.size) for i in numbers}
     # One more than the checksum: 0 is what a new file holds.
-    found = {i: zlib.crc32(np.ascontiguousarray(tile.pixels)) + 1 for i, tile in tiles.items()}
+    found = {i: zlib.crc32(np.ascontiguousarray(tile.pixels).data) + 1 for i, tile in tiles.items()}
     for i, tile in tiles.items():
         labels[i] = tile.label
     missing = [i for i in numbers if sums[i] != found[i]]

@@ -16,15 +16,18 @@ from geosam.models.load import load_model
 from geosam.models.sam import Sam
 from geosam.models.sam2 import Sam2
 from geosam.progress import Bar, count
+from geosam.training.autosam import auto_sam
 from geosam.training.embeddings import FreshTiles, Tiles, store_tiles
 from geosam.training.fit import Progress, Watch, fit
 from geosam.training.freeze import parse_part
 from geosam.training.parts import Parts, open_parts, write_windows
 from geosam.training.promptable import Promptable
 from geosam.training.recipe import Recipe
+from geosam.training.sample import WATER
 from geosam.training.scratch import start_anew
 from geosam.training.settings import make_recipe
 from geosam.training.team import Team, gather_team
+from geosam.training.trainee import Trainee
 from geosam.training.variation import Variation
 from geosam.training.workplace import (
     EMBEDDINGS,
@@ -158,13 +161,13 @@ def train_parts(
         with clock.time("encode"):
             tiles = _embed(parts, model, recipe, partial, progress, team)
         with clock.time("train"):
-            trainee = Promptable(model, *tiles, recipe, source)
+            trainee = _trainee(model, parts, tiles, recipe, source)
             done = _fit(trainee, parts, recipe, partial, resume, progress, team)
         if team.leads:
             publish_workplace(partial, output)
     sizes = {
         "train": len(parts.train),
-        "with_water": len(trainee.items),
+        "with_water": sum(_is_wet(tiles[0], item) for item in trainee.items),
         "validation": len(parts.validation),
     }
     return _report(output, done, sizes, clock)
@@ -209,8 +212,16 @@ def _embed(
     return found[0], found[1]
 
 
+def _trainee(
+    model: Sam | Sam2, parts: Parts, tiles: tuple[Tiles, Tiles], recipe: Recipe, source: Path
+) -> Trainee:
+    if recipe.model.part == "autosam":
+        return auto_sam(model, (parts.train, parts.validation), tiles, recipe, source)
+    return Promptable(model, *tiles, recipe, source)
+
+
 def _fit(
-    trainee: Promptable,
+    trainee: Trainee,
     parts: Parts,
     recipe: Recipe,
     partial: Path,
@@ -236,6 +247,10 @@ def _tell(bar: Bar, row: Mapping[str, float]) -> None:
     bar.set_description(
         f"epoch {row['epoch']:.0f}, loss {row['loss']:.3f}, IoU {row['iou_median']:.3f}"
     )
+
+
+def _is_wet(tiles: Tiles, item: int) -> bool:
+    return bool((tiles.label(item) == WATER).any())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 from geosam.errors import GeosamError, OptionError
 from geosam.training.adapters import DEFAULT_RANK, add_adapters
 
-_PART = re.compile(r"(decoder|all|last-blocks:([1-9]\d*)|lora(?::([1-9]\d*))?)")
+_PART = re.compile(r"(decoder|all|last-blocks:([1-9]\d*)|lora(?::([1-9]\d*))?|autosam)")
 ENCODER_SIDE = ("mask_decoder.conv_s0.", "mask_decoder.conv_s1.")
 """SAM 2 counts these to its decoder but applies them to the embeddings, before any prompt: they
 stay frozen with the encoder, or kept embeddings would be those of other weights."""
@@ -29,7 +29,7 @@ class Part:
     """The part of a network that is trained."""
 
     kind: str
-    """``decoder``, ``last-blocks``, ``lora`` or ``all``."""
+    """``decoder``, ``last-blocks``, ``lora`` or ``all``; ``autosam`` is a network beside it."""
 
     number: int = 0
     """Blocks of the encoder, or rank of the adapters."""
@@ -37,7 +37,7 @@ class Part:
     @property
     def has_encoder(self) -> bool:
         """Whether embeddings change while it is trained."""
-        return self.kind != "decoder"
+        return self.kind not in ("decoder", "autosam")
 
 
 def parse_part(text: str, start: str = "checkpoint") -> Part:
@@ -46,7 +46,8 @@ def parse_part(text: str, start: str = "checkpoint") -> Part:
     Raises
     ------
     OptionError
-        If it is none of ``decoder``, ``last-blocks:N``, ``lora``, ``lora:RANK`` and ``all``.
+        If it is none of ``decoder``, ``last-blocks:N``, ``lora``, ``lora:RANK``, ``all`` and
+        ``autosam``, or a network is to prompt weights that have learned nothing.
 
     Examples
     --------
@@ -57,7 +58,14 @@ def parse_part(text: str, start: str = "checkpoint") -> Part:
         text = "all" if start == "scratch" else "decoder"
     match = _PART.fullmatch(text)
     if match is None:
-        raise OptionError(f"Part {text!r} must be decoder, last-blocks:N, lora, lora:RANK or all.")
+        raise OptionError(
+            f"Part {text!r} must be decoder, last-blocks:N, lora, lora:RANK, all or autosam."
+        )
+    if text == "autosam" and start == "scratch":
+        raise OptionError(
+            "Part autosam leaves the model as it is, and from scratch it knows nothing. Start from a "
+            "checkpoint."
+        )
     kind = text.split(":")[0]
     return Part(kind, int(match[2] or match[3] or (DEFAULT_RANK if kind == "lora" else 0)))
 
@@ -121,7 +129,7 @@ def sign_frozen(network: nn.Module, trained: Collection[str]) -> dict[str, str]:
 
 def _digest(tensor: torch.Tensor) -> str:
     values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(values.numpy(), digest_size=16).hexdigest()
+    return hashlib.blake2b(values.numpy().data, digest_size=16).hexdigest()
 
 
 def check_frozen(network: nn.Module, trained: Collection[str], signed: dict[str, str]) -> None:

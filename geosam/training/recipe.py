@@ -24,6 +24,11 @@ DATA_KINDS = ("auto", "folder", "polygons", "geopackage", "hub")
 UNMATCHED = ("refuse", "skip", "land")
 BEST_BY = ("loss", "iou_median", "iou_mean", "f1")
 
+AUTOSAM_LOSSES = ("ce+dice", "ce", "dice")
+"""Of ``part = "autosam"``: those of the article."""
+AUTOSAM_LR = 1e-3
+"""Likewise: a network that starts from nothing takes larger steps than a decoder that is tuned."""
+
 
 @dataclass(frozen=True)
 class DataRecipe:
@@ -82,7 +87,8 @@ class ModelRecipe:
 
     part: str = "auto"
     """``decoder``, ``last-blocks:N``, ``lora``, ``lora:RANK`` or ``all``; ``auto`` is the decoder of
-    a checkpoint, and all from scratch."""
+    a checkpoint, and all from scratch. ``autosam`` trains a network that prompts the model, which
+    stays as it is; ``loss.losses`` and ``fit.lr`` then have defaults of their own."""
 
     tile_size: int | None = None
     """Side of the tiles in pixels; the checkpoint's own without it."""
@@ -230,7 +236,7 @@ def read_recipe(path: str | Path) -> Recipe:
     recipe = parse_recipe(tables, str(path))
     data = recipe.data
     found = tuple(_beside(text, path.parent) for text in data.path)
-    data = replace(data, path=found, **absolute_files(data, path.parent))
+    data = absolute_files(replace(data, path=found), path.parent)
     return replace(recipe, data=data, model=absolute_model(recipe.model, path.parent))
 
 
@@ -240,14 +246,15 @@ def absolute_model(model: ModelRecipe, folder: Path) -> ModelRecipe:
     return replace(model, name=str(beside.resolve())) if beside.is_dir() else model
 
 
-def absolute_files(data: DataRecipe, folder: Path) -> dict[str, str]:
-    """Return the files that a recipe names beside its data, by key, counted from a folder."""
-    named = {name: getattr(data, name) for name in ("labels", "labelled", "places", "by")}
-    return {
-        name: _beside(text, folder)
-        for name, text in named.items()
-        if name in ("labels", "labelled") or ".json" in text
-    }
+def absolute_files(data: DataRecipe, folder: Path) -> DataRecipe:
+    """Return the same data, the files named beside it whole, counted from a folder."""
+    return replace(
+        data,
+        labels=_beside(data.labels, folder),
+        labelled=_beside(data.labelled, folder),
+        places=_beside(data.places, folder) if ".json" in data.places else data.places,
+        by=_beside(data.by, folder) if ".json" in data.by else data.by,
+    )
 
 
 def parse_recipe(tables: Mapping[str, Any], source: str = "the recipe") -> Recipe:
@@ -268,6 +275,12 @@ def parse_recipe(tables: Mapping[str, Any], source: str = "the recipe") -> Recip
         if name not in parts or not isinstance(table, Mapping):
             homes = [part for part, kind in parts.items() if name in _names(kind)]
             raise OptionError(_unknown(source, name, list(parts), homes))
+    if tables.get("model", {}).get("part") == "autosam":
+        tables = {
+            **tables,
+            "loss": {"losses": list(AUTOSAM_LOSSES), **tables.get("loss", {})},
+            "fit": {"lr": AUTOSAM_LR, **tables.get("fit", {})},
+        }
     return Recipe(**{name: _part(parts[name], tables[name], source, name) for name in tables})
 
 

@@ -52,7 +52,14 @@ SETTINGS = (
     Setting("test", "data", "test", float, "SHARE", "Set aside and never looked at."),
     Setting("model", "model", "name", str, "NAME", "Model to start from."),
     Setting("start", "model", "start", str, "WEIGHTS", "checkpoint, or scratch: fresh weights."),
-    Setting("part", "model", "part", str, "PART", "decoder, last-blocks:N, lora, lora:RANK, all."),
+    Setting(
+        "part",
+        "model",
+        "part",
+        str,
+        "PART",
+        "decoder, last-blocks:N, lora, lora:RANK, all; autosam.",
+    ),
     Setting("tile_size", "model", "tile_size", int, "PX", "Side of the tiles."),
     Setting("prompts", "prompts", "kind", str, "KIND", "mixed, points, box, mask, none."),
     Setting("points", "prompts", "n_pos", int, "N", "Control points on water."),
@@ -104,8 +111,8 @@ def make_recipe(data: Any = None, **options: Any) -> Recipe:
         recipe = Recipe(data=replace(Recipe().data, path=found))
     recipe = apply_settings(recipe, options)
     here = Path.cwd()
-    found = replace(recipe.data, **absolute_files(recipe.data, here))
-    return replace(recipe, data=found, model=absolute_model(recipe.model, here))
+    found_data = absolute_files(recipe.data, here)
+    return replace(recipe, data=found_data, model=absolute_model(recipe.model, here))
 
 
 def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
@@ -123,6 +130,10 @@ def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
     """
     known = {setting.name: setting for setting in SETTINGS}
     tables = {name: dict(table) for name, table in asdict(recipe).items()}
+    if options.get("part") == "autosam" != recipe.model.part:
+        # What nobody set takes the defaults of that part.
+        _forget(tables, "loss", "losses")
+        _forget(tables, "fit", "lr")
     for name, value in options.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
@@ -136,6 +147,12 @@ def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
         for title, table in tables.items()
     }
     return parse_recipe(given, "the options")
+
+
+def _forget(tables: dict[str, dict[str, Any]], table: str, key: str) -> None:
+    """Drop a value that is a default."""
+    if tables[table][key] == getattr(getattr(Recipe(), table), key):
+        del tables[table][key]
 
 
 def _as_listed(name: str, value: Any) -> Any:

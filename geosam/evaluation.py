@@ -1,109 +1,47 @@
-"""How well a prediction agrees with the truth: by pixels, and along the banks."""
+"""How well predictions agree with the truth: one pair, or a set of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
-from scipy import ndimage
 
 from geosam.errors import InputError, OptionError
 from geosam.ground import resolution_m
-from geosam.overlay import IGNORED, on_one_grid
+from geosam.overlay import VECTOR_SUFFIXES, FullMeaning, on_one_grid
+from geosam.plain import PICTURE_SUFFIXES, full_means_water, is_plain, read_plain
+from geosam.scores import BankScores, PixelScores, boundary_f1, pixel_scores
+from geosam.summaries import Evaluation, ImageScores, SetEvaluation, score_label, summarise
 
-_BLOCK_PX = 4_000_000
-"""Pixels at a time in which distances to banks are measured."""
-
-
-@dataclass(frozen=True)
-class PixelScores:
-    """Pixels counted against the truth.
-
-    A ratio without any pixel under it is 1 where there is neither predicted nor true water, a
-    perfect answer, and else 0.
-    """
-
-    true_water: int
-    """Water in both."""
-    false_water: int
-    """Water in the prediction only."""
-    missed_water: int
-    """Water in the truth only."""
-    true_land: int
-    """Water in neither."""
-
-    @property
-    def n_pixels(self) -> int:
-        """Pixels that count."""
-        return self.true_water + self.false_water + self.missed_water + self.true_land
-
-    @property
-    def iou(self) -> float:
-        """Intersection over union of the water."""
-        return self._ratio(self.true_water, self._union)
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall."""
-        return self._ratio(2 * self.true_water, self._union + self.true_water)
-
-    @property
-    def precision(self) -> float:
-        """Share of the predicted water that is water."""
-        return self._ratio(self.true_water, self.true_water + self.false_water)
-
-    @property
-    def recall(self) -> float:
-        """Share of the true water that was found."""
-        return self._ratio(self.true_water, self.true_water + self.missed_water)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of all pixels that agree."""
-        return self._ratio(self.true_water + self.true_land, self.n_pixels)
-
-    @property
-    def _union(self) -> int:
-        return self.true_water + self.false_water + self.missed_water
-
-    def _ratio(self, part: int, whole: int) -> float:
-        return part / whole if whole else float(self._union == 0)
+__all__ = [
+    "BankScores",
+    "Evaluation",
+    "Pairs",
+    "PixelScores",
+    "SetEvaluation",
+    "boundary_f1",
+    "evaluate",
+    "evaluate_set",
+    "pair_files",
+    "pixel_scores",
+]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Agreement of a prediction with the truth, over the pixels that both know."""
+class Pairs:
+    """Files of two folders that have the same stem."""
 
-    iou: float
-    """Intersection over union of the water; 1 where neither has any."""
-    f1: float
-    """Harmonic mean of precision and recall."""
-    precision: float
-    """Share of the predicted water that is water."""
-    recall: float
-    """Share of the true water that was found."""
-    accuracy: float
-    """Share of all pixels that agree."""
-    boundary_f1: float
-    """F1 of the banks, found within the tolerance."""
-    tolerance_m: float
-    """The tolerance in metres on the ground."""
-    tolerance_px: float
-    """The same in pixels."""
-    n_pixels: int
-    """Pixels that count."""
-    water_share_pred: float
-    """Share of these that are water in the prediction."""
-    water_share_truth: float
-    """Share of these that are water in the truth."""
-    false_water_share: float
-    """Share of these that are water in the prediction only: what counts where there is none."""
-
-    def to_dict(self) -> dict[str, float | int]:
-        """Return the figures by name, as JSON takes them."""
-        return asdict(self)
+    pairs: dict[str, tuple[Path, Path]]
+    """Prediction and truth by stem, in alphabetical order."""
+    only_pred: tuple[str, ...]
+    """Stems of predictions without a truth."""
+    only_truth: tuple[str, ...]
+    """Stems of truths without a prediction."""
 
 
 def evaluate(
@@ -121,11 +59,12 @@ def evaluate(
     grids are compared on the truth's, to which the prediction is brought by nearest neighbour.
     Polygons are burnt into the grid of the other one, a pixel being water where its centre is; two
     sets of polygons into a grid of 4096 pixels along the longer side of what they cover together,
-    in the truth's CRS, or in its UTM zone if that is in degrees.
+    in the truth's CRS, or in its UTM zone if that is in degrees. Arrays and pictures without a CRS
+    are compared pixel by pixel, with each other or with a raster of the same size.
 
     Parameters
     ----------
-    pred, truth : path, xarray.DataArray of shape (y, x), or geopandas.GeoDataFrame
+    pred, truth : path, array of shape (y, x), xarray.DataArray, or geopandas.GeoDataFrame
         In any CRS. Nodata of either is ignored; what polygons do not cover is land.
     tolerance_m : float, optional
         How far, in metres, a bank may be off and still count as found.
@@ -143,138 +82,167 @@ def evaluate(
     InputError
         One of them cannot be read or has no CRS, or they share no place.
     OptionError
-        The tolerance is negative.
+        The tolerance is negative, or in metres where nothing tells the size of a pixel.
 
     Examples
     --------
     >>> evaluate("mask.tif", "truth.geojson", tolerance_m=5).iou  # doctest: +SKIP
     0.93
     """
-    predicted, true, geobox = on_one_grid(pred, truth, threshold)
-    pixel_m = float(np.mean(resolution_m(geobox)))
-    tolerance_px = tolerance_px if tolerance_m is None else tolerance_m / pixel_m
-    ignore = (predicted == IGNORED) | (true == IGNORED)
-    if ignore.all():
+    scores = _compare("", pred, truth, tolerance_m, tolerance_px, threshold, FullMeaning())
+    if scores.pixels.n_pixels == 0:
         raise InputError(
             "The prediction and the truth share no pixel that both know: check that they show the "
             "same place."
         )
-    wet, truly = predicted == 1, true == 1
-    scores = pixel_scores(wet, truly, ignore)
-    return _evaluation(scores, boundary_f1(wet, truly, tolerance_px, ignore), tolerance_px, pixel_m)
+    return scores.figures
 
 
-def pixel_scores(
-    pred: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None = None
-) -> PixelScores:
-    """Count the pixels of two masks.
+def evaluate_set(
+    pairs: Mapping[str, tuple[Any, Any]] | Iterable[tuple[Any, Any]],
+    *,
+    tolerance_m: float | None = None,
+    tolerance_px: float = 2,
+    threshold: float = 0.5,
+) -> SetEvaluation:
+    """Compare many predictions with their truths.
 
-    Parameters
-    ----------
-    pred, truth : numpy.ndarray of one shape, bool
-        Water.
-    ignore : numpy.ndarray of the same shape, bool, optional
-        Pixels that do not count.
-
-    Returns
-    -------
-    PixelScores
-    """
-    code = pred.astype(np.uint8) + 2 * truth.astype(np.uint8)
-    counted = code.ravel() if ignore is None else code[~ignore]
-    land, false, missed, water = (int(n) for n in np.bincount(counted, minlength=4))
-    return PixelScores(water, false, missed, land)
-
-
-def boundary_f1(
-    pred: np.ndarray, truth: np.ndarray, tolerance_px: float, ignore: np.ndarray | None = None
-) -> float:
-    """Score the banks: F1 of the bank pixels found within a tolerance of the other's.
-
-    A bank pixel is water with land above, below or beside it; the edge of the image and of what
-    is ignored makes none [1]_.
+    Images with less than 1 % of true water are reported by their share of false water, not by
+    IoU. Whether 255 is water or unknown in files that do not say is settled for all predictions
+    together, and for all truths: unknown where any of them holds a 1.
 
     Parameters
     ----------
-    pred, truth : numpy.ndarray of shape (rows, cols), bool
-        Water.
-    tolerance_px : float
-        Largest distance between two pixel centres that counts as found.
-    ignore : numpy.ndarray of the same shape, bool, optional
-        Pixels that do not count.
+    pairs : mapping of names to (prediction, truth), or these alone
+        Each as :func:`evaluate` takes them. Without names they are named by the truth's file, or
+        numbered from 1.
+    tolerance_m, tolerance_px, threshold
+        As for :func:`evaluate`.
 
     Returns
     -------
-    float
-        Between 0 and 1; 1 where neither has a bank, 0 where one of them has none.
+    SetEvaluation
 
     Raises
     ------
+    InputError
+        There are none, two have one name, or one cannot be compared; it is named.
     OptionError
-        The tolerance is negative.
+        The tolerance is negative, or in metres where nothing tells the size of a pixel.
 
-    References
-    ----------
-    .. [1] Csurka, G., Larlus, D., Perronnin, F. (2013). What is a good evaluation measure for
-       semantic segmentation? British Machine Vision Conference.
+    Examples
+    --------
+    >>> river = np.eye(9, dtype=bool)
+    >>> evaluate_set([(river, river)]).wet["iou"].median
+    1.0
     """
-    if not tolerance_px >= 0:
-        raise OptionError(f"The tolerance {tolerance_px} px must not be negative. Use 2.")
-    ignore = np.zeros(pred.shape, bool) if ignore is None else ignore
-    found, n_pred = _found_share(_banks(pred, ignore), _banks(truth, ignore), tolerance_px)
-    caught, n_truth = _found_share(_banks(truth, ignore), _banks(pred, ignore), tolerance_px)
-    if n_pred == 0 or n_truth == 0:
-        return float(n_pred == n_truth)
-    precision, recall = found / n_pred, caught / n_truth
-    return 2 * precision * recall / (precision + recall) if found and caught else 0.0
+    named = _named(pairs)
+    full = FullMeaning(
+        full_means_water([pred for pred, _ in named.values()]),
+        full_means_water([truth for _, truth in named.values()]),
+    )
+    images = []
+    for name, (pred, truth) in named.items():
+        try:
+            images.append(_compare(name, pred, truth, tolerance_m, tolerance_px, threshold, full))
+        except InputError as error:
+            raise InputError(f"Image {name}: {error}") from error
+    return summarise(images)
 
 
-def _evaluation(
-    scores: PixelScores, boundary: float, tolerance_px: float, pixel_m: float
-) -> Evaluation:
-    n_pixels = scores.n_pixels
-    return Evaluation(
-        iou=scores.iou,
-        f1=scores.f1,
-        precision=scores.precision,
-        recall=scores.recall,
-        accuracy=scores.accuracy,
-        boundary_f1=boundary,
-        tolerance_m=tolerance_px * pixel_m,
-        tolerance_px=tolerance_px,
-        n_pixels=n_pixels,
-        water_share_pred=(scores.true_water + scores.false_water) / n_pixels,
-        water_share_truth=(scores.true_water + scores.missed_water) / n_pixels,
-        false_water_share=scores.false_water / n_pixels,
+def pair_files(preds: str | os.PathLike, truths: str | os.PathLike) -> Pairs:
+    """Find the files of two folders that belong together: those of one stem.
+
+    Raises
+    ------
+    InputError
+        One is no folder, holds two files of one stem, or they have no stem in common.
+    """
+    mine, theirs = _by_stem(Path(preds)), _by_stem(Path(truths))
+    common = sorted(mine.keys() & theirs.keys())
+    if not common:
+        raise InputError(
+            f"{preds} holds {len(mine)} masks or vector files and {truths} {len(theirs)}, and no "
+            "two have the same name without its ending: name the predictions as their truths."
+        )
+    return Pairs(
+        {stem: (mine[stem], theirs[stem]) for stem in common},
+        tuple(sorted(mine.keys() - theirs.keys())),
+        tuple(sorted(theirs.keys() - mine.keys())),
     )
 
 
-def _banks(water: np.ndarray, ignore: np.ndarray) -> np.ndarray:
-    """Mark water with land beside it."""
-    land = ~water & ~ignore
-    beside = np.zeros_like(land)
-    beside[1:] |= land[:-1]
-    beside[:-1] |= land[1:]
-    beside[:, 1:] |= land[:, :-1]
-    beside[:, :-1] |= land[:, 1:]
-    return beside & water & ~ignore
+def _compare(
+    name: str,
+    pred: Any,
+    truth: Any,
+    tolerance_m: float | None,
+    tolerance_px: float,
+    threshold: float,
+    full: FullMeaning,
+) -> ImageScores:
+    if is_plain(pred) or is_plain(truth):
+        if tolerance_m is not None:
+            raise OptionError(
+                f"A tolerance of {tolerance_m:g} m needs the size of a pixel, and the masks have "
+                "no georeference. Give it in pixels: --tolerance-px 2."
+            )
+        masks = _read_both(pred, truth, threshold, full)
+        return score_label(*masks, tolerance_px, name=name)
+    predicted, true, geobox = on_one_grid(pred, truth, threshold, full)
+    pixel_m = float(np.mean(resolution_m(geobox)))
+    tolerance_px = tolerance_px if tolerance_m is None else tolerance_m / pixel_m
+    return replace(score_label(predicted, true, tolerance_px, name=name), pixel_m=pixel_m)
 
 
-def _found_share(banks: np.ndarray, other: np.ndarray, tolerance_px: float) -> tuple[int, int]:
-    """Count the bank pixels within the tolerance of the other's, and all of them."""
-    found = 0
-    for core, margin in _row_blocks(banks.shape, int(np.ceil(tolerance_px))):
-        # Rows beyond the margin are farther than the tolerance, so blocks change nothing.
-        part = other[margin]
-        if part.any() and banks[core].any():
-            far = ndimage.distance_transform_edt(~part)[core.start - margin.start :]
-            near = far[: core.stop - core.start] <= tolerance_px
-            found += int((banks[core] & near).sum())
-    return found, int(banks.sum())
+def _read_both(
+    pred: Any, truth: Any, threshold: float, full: FullMeaning
+) -> tuple[np.ndarray, np.ndarray]:
+    for source in (pred, truth):
+        if isinstance(source, gpd.GeoDataFrame) or _is_vector(source):
+            raise InputError(
+                "Polygons cannot be compared with a mask without georeference: give it one with "
+                "gdal_edit -a_srs -a_ullr, or compare two masks."
+            )
+    return read_plain(pred, threshold, full.pred), read_plain(truth, threshold, full.truth)
 
 
-def _row_blocks(shape: tuple[int, ...], margin: int) -> Iterator[tuple[slice, slice]]:
-    rows = max(1, _BLOCK_PX // shape[1])
-    for start in range(0, shape[0], rows):
-        stop = min(start + rows, shape[0])
-        yield slice(start, stop), slice(max(0, start - margin), min(shape[0], stop + margin))
+def _named(
+    pairs: Mapping[str, tuple[Any, Any]] | Iterable[tuple[Any, Any]],
+) -> dict[str, tuple[Any, Any]]:
+    if isinstance(pairs, Mapping):
+        return dict(pairs)
+    listed = list(pairs)
+    if not listed:
+        raise InputError("There is no pair of prediction and truth to compare.")
+    names = [_name(truth, number) for number, (_, truth) in enumerate(listed, 1)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"Two truths are called {twice}: give the pairs as a dict with names.")
+    return dict(zip(names, listed, strict=True))
+
+
+def _name(truth: Any, number: int) -> str:
+    return Path(truth).stem if isinstance(truth, (str, os.PathLike)) else str(number)
+
+
+def _is_vector(source: Any) -> bool:
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    return Path(source).suffix.lower() in VECTOR_SUFFIXES
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: give two folders, or two files.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in PICTURE_SUFFIXES | VECTOR_SUFFIXES:
+            continue
+        if path.stem in found:
+            raise InputError(
+                f"{folder} holds {found[path.stem].name} and {path.name}: which of them is meant "
+                "cannot be told. Move one of them away."
+            )
+        found[path.stem] = path
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,39 @@ from odc.geo.geobox import GeoBox
 
 from geosam.errors import InputError
 from geosam.ground import crs_of
+from geosam.scores import IGNORED
 from geosam.strips import open_strips
 
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".sqlite"}
 """Files that are read as vectors."""
 COMMON_GRID_PX = 4096
 """Longest side, in pixels, of the grid on which two vector layers are compared."""
-IGNORED = 255
-"""Value of pixels that do not count."""
 
 
-def on_one_grid(pred: Any, truth: Any, threshold: float) -> tuple[np.ndarray, np.ndarray, GeoBox]:
+@dataclass(frozen=True)
+class FullMeaning:
+    """Whether 255 is water in mask files that do not say; None where each file decides alone."""
+
+    pred: bool | None = None
+    """In predictions."""
+    truth: bool | None = None
+    """In truths."""
+
+
+def on_one_grid(
+    pred: Any, truth: Any, threshold: float, full: FullMeaning | None = None
+) -> tuple[np.ndarray, np.ndarray, GeoBox]:
     """Return both as (rows, cols) uint8 of 0, 1 and 255 for ignored, and their grid."""
-    pred, truth = _opened(pred), _opened(truth)
+    pred, truth, full = _opened(pred), _opened(truth), full or FullMeaning()
     if not isinstance(truth, gpd.GeoDataFrame):
-        true, geobox = _read(truth, threshold)
+        true, geobox = _read(truth, threshold, full.truth)
         if isinstance(pred, gpd.GeoDataFrame):
             return _burn(pred, geobox, "prediction"), true, geobox
-        return _warp(*_read(pred, threshold), geobox), true, geobox
+        return _warp(*_read(pred, threshold, full.pred), geobox), true, geobox
     if isinstance(pred, gpd.GeoDataFrame):
         geobox = _common_grid(pred, truth)
         return _burn(pred, geobox, "prediction"), _burn(truth, geobox, "truth"), geobox
-    predicted, geobox = _read(pred, threshold)
+    predicted, geobox = _read(pred, threshold, full.pred)
     return predicted, _burn(truth, geobox, "truth"), geobox
 
 
@@ -67,8 +79,8 @@ def _read_polygons(path: Any) -> gpd.GeoDataFrame:
     return frame
 
 
-def _read(source: Any, threshold: float) -> tuple[np.ndarray, GeoBox]:
-    raster = open_strips(source, threshold)
+def _read(source: Any, threshold: float, full_is_water: bool | None) -> tuple[np.ndarray, GeoBox]:
+    raster = open_strips(source, threshold, full_is_water=full_is_water)
     out = np.empty(tuple(raster.geobox.shape), np.uint8)
     for strip in raster.strips():
         rows = out[strip.row : strip.row + len(strip.water)]

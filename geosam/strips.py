@@ -56,7 +56,12 @@ class StripSource:
     """Starts reading from the first row."""
 
 
-def open_strips(source: Any, threshold: float = 0.5, predicted_iou: Any = None) -> StripSource:
+def open_strips(
+    source: Any,
+    threshold: float = 0.5,
+    predicted_iou: Any = None,
+    full_is_water: bool | None = None,
+) -> StripSource:
     """Open a mask or probability raster to be read strip by strip.
 
     Parameters
@@ -70,6 +75,9 @@ def open_strips(source: Any, threshold: float = 0.5, predicted_iou: Any = None) 
         Probability above which a pixel is water.
     predicted_iou : path, DataArray of the same grid, or GeoDataFrame, optional
         Predicted IoU of every pixel, or tiles with a column `predicted_iou`.
+    full_is_water : bool, optional
+        Whether 255 is water in a mask file without a nodata value; where not given, it is if the
+        file holds only 0 and 255.
 
     Returns
     -------
@@ -83,7 +91,7 @@ def open_strips(source: Any, threshold: float = 0.5, predicted_iou: Any = None) 
     """
     if isinstance(source, xr.DataArray):
         return _open_array(source, threshold, predicted_iou)
-    return _open_file(source, threshold, predicted_iou)
+    return _open_file(source, threshold, predicted_iou, full_is_water)
 
 
 def grid_of(array: xr.DataArray) -> GeoBox:
@@ -123,7 +131,8 @@ def read_file(file: rasterio.DatasetReader, window: Window | None = None) -> np.
         return _as_probability(values, file.scales[0], file.offsets[0], file.name)
     # A mask whose nodata value is 0 means land by it: there would be none otherwise.
     missing = np.ma.getmaskarray(values) & (file.nodata != 0)
-    return _as_mask(np.ma.getdata(values), missing, file.name)
+    data = np.ma.getdata(values)
+    return _as_mask(data, missing | (data == MASK_NODATA), file.name)
 
 
 def read_array(values: np.ndarray, attributes: dict[str, Any], name: str) -> np.ndarray:
@@ -149,12 +158,14 @@ def array_attributes(array: xr.DataArray) -> dict[str, Any]:
     return {**array.encoding, **array.attrs}
 
 
-def _open_file(path: Any, threshold: float, predicted_iou: Any) -> StripSource:
+def _open_file(
+    path: Any, threshold: float, predicted_iou: Any, full_is_water: bool | None
+) -> StripSource:
     with open_raster(path) as file:
         geobox, height = file_grid(file), file.block_shapes[0][0]
         mask = is_mask(file.dtypes[0], file.scales[0], file.offsets[0])
         if mask and file.nodata is None and file.dtypes[0] == "uint8":
-            full = not _holds_one(file)
+            full = not holds_one(file) if full_is_water is None else full_is_water
         else:
             full = False
     rows = _strip_rows(geobox, height)
@@ -164,7 +175,7 @@ def _open_file(path: Any, threshold: float, predicted_iou: Any) -> StripSource:
         with open_raster(path) as file:
             for row, count in rows:
                 window = Window(0, row, geobox.shape[1], count)
-                values = _read_full(file, window) if full else read_file(file, window)
+                values = read_full(file, window) if full else read_file(file, window)
                 yield _strip(row, values, None if mask else threshold, scores.read(row, count))
 
     return StripSource(geobox, strips)
@@ -309,14 +320,14 @@ def _as_mask(values: np.ndarray, missing: np.ndarray, name: str) -> np.ndarray:
     return out
 
 
-def _read_full(file: rasterio.DatasetReader, window: Window) -> np.ndarray:
+def read_full(file: rasterio.DatasetReader, window: Window | None = None) -> np.ndarray:
     """Read a mask in which 255 is water."""
     values = file.read(1, window=window)
     return _as_mask(values // MASK_NODATA, (values % MASK_NODATA) != 0, file.name)
 
 
-def _holds_one(file: rasterio.DatasetReader) -> bool:
-    """Tell whether any pixel is 1, so that 255 must mean nodata."""
+def holds_one(file: rasterio.DatasetReader) -> bool:
+    """Tell whether any pixel is 1, or neither 0 nor 255, so that 255 must mean nodata."""
     rows = _split(file.height, file.width, file.block_shapes[0][0])
     windows = (Window(0, row, file.width, count) for row, count in rows)
     return any(((v := file.read(1, window=w)) == 1).any() or _odd(v) for w in windows)

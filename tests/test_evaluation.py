@@ -1,4 +1,6 @@
 import json
+import re
+import warnings
 
 import geopandas as gpd
 import numpy as np
@@ -7,15 +9,17 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
-from geosam import evaluation
+from geosam import scores
+from geosam.cli import app
 from geosam.errors import InputError, OptionError
-from geosam.evaluation import boundary_f1, evaluate, pixel_scores
+from geosam.evaluation import boundary_f1, evaluate, evaluate_set, pair_files, pixel_scores
 
 NORTH_UP = Affine(10, 0, 5e5, 0, -10, 45e5)
 SMALL = arrays(bool, (9, 11))
@@ -106,7 +110,7 @@ def test_transposing_both_changes_nothing(pred, truth):
 def test_blocks_of_rows_change_nothing(pred, truth, tolerance):
     whole = boundary_f1(pred, truth, tolerance)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "_BLOCK_PX", 35)
+        patch.setattr(scores, "_BLOCK_PX", 35)
         assert boundary_f1(pred, truth, tolerance) == whole
 
 
@@ -217,3 +221,123 @@ def test_places_that_do_not_meet_and_tolerances_below_zero_are_refused(tmp_path)
         evaluate(tmp_path / "none.gpkg", on_grid(river()))
     with pytest.raises(OptionError, match="negative"):
         evaluate(on_grid(river()), on_grid(river()), tolerance_m=-1)
+
+
+def write_png(path, values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(
+            path, "w", driver="PNG", height=60, width=80, count=1, dtype="uint8"
+        ) as f:
+            f.write(values.astype(np.uint8), 1)
+
+
+def write_set(folder, **masks):
+    folder.mkdir()
+    for name, values in masks.items():
+        write_png(folder / f"{name}.png", values)
+    return folder
+
+
+def half_river():
+    return river() & (np.arange(80) < 40)
+
+
+def test_pictures_without_georeference_are_compared_pixel_by_pixel(tmp_path):
+    write_png(tmp_path / "p.png", half_river() * 255)
+    write_png(tmp_path / "t.png", river() * 1)
+    result = evaluate(tmp_path / "p.png", tmp_path / "t.png", tolerance_px=3)
+    assert result.f1 == pytest.approx(2 / 3)
+    assert (result.tolerance_px, result.tolerance_m) == (3, None)
+    assert evaluate(half_river(), tmp_path / "t.png").iou == 0.5
+    assert evaluate(half_river(), on_grid(river())).iou == 0.5
+    with pytest.raises(OptionError, match="no georeference"):
+        evaluate(tmp_path / "p.png", tmp_path / "t.png", tolerance_m=3)
+    with pytest.raises(InputError, match="Polygons cannot be compared"):
+        evaluate(polygons(polygon((20, 40), (0, 40))), tmp_path / "t.png")
+    with pytest.raises(InputError, match=r"60 x 70 pixels.*60 x 80"):
+        evaluate(river()[:, :70], tmp_path / "t.png")
+
+
+def test_255_is_unknown_in_a_file_that_holds_a_one(tmp_path):
+    label = np.where(river(), 1, 0)
+    label[:, 40:] = 255
+    write_png(tmp_path / "t.png", label)
+    assert evaluate(half_river(), tmp_path / "t.png").n_pixels == 60 * 40
+    options = {"driver": "GTiff", "height": 60, "width": 80, "count": 1, "dtype": "uint8"}
+    with rasterio.open(
+        tmp_path / "t.tif", "w", crs="EPSG:32633", transform=NORTH_UP, **options
+    ) as file:
+        file.write(label.astype(np.uint8), 1)
+    assert evaluate(on_grid(half_river()), tmp_path / "t.tif").n_pixels == 60 * 40
+
+
+def test_a_set_decides_together_what_255_is(tmp_path):
+    dry = np.zeros((60, 80))
+    dry[:, 40:] = 255
+    truths = write_set(tmp_path / "t", a=river() * 1, b=dry)
+    preds = write_set(tmp_path / "p", a=river() * 255, b=np.zeros((60, 80)))
+    found = evaluate_set(pair_files(preds, truths).pairs)
+    assert (found.n_wet, found.n_dry, found.false_water_mean) == (1, 1, 0)
+    assert found.wet["iou"].median == 1
+    assert found.pooled.n_pixels == 4800 + 2400
+
+
+def test_folders_are_matched_by_stem_and_the_rest_is_named(tmp_path):
+    truths = write_set(tmp_path / "t", a=river(), b=river(), d=river())
+    preds = write_set(tmp_path / "p", a=river(), b=half_river(), c=river())
+    (preds / "a.png.aux.xml").write_text("")
+    files = pair_files(preds, truths)
+    assert list(files.pairs) == ["a", "b"]
+    assert (files.only_pred, files.only_truth) == (("c",), ("d",))
+    with pytest.raises(InputError, match="no two have the same name"):
+        pair_files(write_set(tmp_path / "other", z=river()), truths)
+    with pytest.raises(InputError, match="is no folder"):
+        pair_files(preds / "a.png", truths)
+    (preds / "a.geojson").write_text("")
+    with pytest.raises(InputError, match=r"a\.geojson and a\.png"):
+        pair_files(preds, truths)
+
+
+def test_sets_of_outlines_are_compared_on_each_truth_s_grid():
+    shapes = polygons(polygon((20, 40), (0, 40)))
+    found = evaluate_set({"a": (shapes, on_grid(river())), "b": (on_grid(river()),) * 2})
+    assert found.wet["iou"].mean == 0.75
+    assert found.pooled.tolerance_m == pytest.approx(20, rel=1e-3)
+    with pytest.raises(InputError, match="Image far: "):
+        evaluate_set({"far": (shapes.translate(1e6).to_frame("geometry"), on_grid(river()))})
+
+
+def test_pairs_without_names_are_named_by_the_truth(tmp_path):
+    write_png(tmp_path / "lake.png", river())
+    found = evaluate_set([(river(), tmp_path / "lake.png"), (river(), river())])
+    assert [image.name for image in found.images] == ["lake", "2"]
+    with pytest.raises(InputError, match="Two truths are called lake"):
+        evaluate_set([(river(), tmp_path / "lake.png")] * 2)
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def test_the_command_compares_two_folders(tmp_path):
+    truths = write_set(tmp_path / "t", a=river(), b=river(), dry=np.zeros((60, 80)))
+    preds = write_set(tmp_path / "p", a=river(), b=half_river(), dry=np.zeros((60, 80)), c=river())
+    table = command(preds, truths).stdout
+    assert re.search(r"^F1 +0\.833 +0\.833 +0\.750 to 0\.917 +0\.857$", table, re.MULTILINE)
+    assert "2 with at least 1% of water, 1 with less" in table
+    assert "Lowest IoU   b 0.500, a 1.000" in table
+    assert "No truth     c: left out" in table
+    figures = json.loads(command(preds, truths, "--json", "--tolerance-px", 3).stdout)
+    assert figures["wet"]["iou"]["median"] == 0.75
+    assert figures["pooled"]["tolerance_px"] == 3
+    assert figures["images"]["dry"]["iou"] is None
+    assert figures["without_truth"] == ["c"]
+
+
+def test_a_folder_and_a_file_are_no_pair(tmp_path):
+    truths = write_set(tmp_path / "t", a=river())
+    done = command(truths / "a.png", truths)
+    assert done.exit_code == 2
+    assert "is no folder: give two folders, or two files." in done.output
+    assert command(truths / "a.png", truths / "a.png").exit_code == 0

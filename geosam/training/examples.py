@@ -158,8 +158,8 @@ def read_examples(
         What to do with images without a mask: ``refuse``, ``skip``, or take all of them for
         ``land``.
     options
-        How scenes are read and seen: bands, composite, stretch, resolution and the like. A
-        GeoPackage brings its own.
+        How scenes are read and seen: bands, composite, stretch, resolution and the like. For a
+        GeoPackage what is left at its default is as in its run.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def read_examples(
     elif found == "geopackage":
         from geosam.training.outlined import read_corrected
 
-        examples = [read_corrected(source, options, scene, labelled)]
+        examples = [read_corrected(source, seen, scene, labelled)]
     else:
         from geosam.training.hub import read_hub
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def read_corrected(
     geopackage
         With the layers ``outlines``, ``runs`` and ``tiles``.
     options
-        How the scene is read and seen; as in the run without them.
+        How the scene is read and seen; what is left at its default is as in the run.
     scene
         The scene, where it is no longer where the run found it.
     labelled
@@ -93,7 +94,7 @@ def read_corrected(
     """
     run = _last_run(geopackage)
     given = _parameters(run, geopackage)
-    options = options or Options.of({name: given[name] for name in SEEN_AS if name in given})
+    options = _as_in_run(options or Options(), given)
     source = inspect_source(_scene_paths(run, geopackage, scene), options)
     if scene is None:
         _check_unchanged(run, source, options, given, geopackage)
@@ -147,7 +148,7 @@ def _check_labels(labels: pd.Series, path: str | Path) -> None:
     wrong = labels[~numbers.isin([LAND, WATER, IGNORE])]
     if len(wrong):
         raise InputError(
-            f"{path} has label {wrong.iloc[0]!r}; a label is {WATER} water, {LAND} land or {IGNORE} "
+            f"{path} has label {wrong.iloc[0]}; a label is {WATER} water, {LAND} land or {IGNORE} "
             "ignored. Change it, or rename the column if it means something else."
         )
 
@@ -181,6 +182,17 @@ def _parameters(run: pd.Series, path: str | Path) -> dict[str, Any]:
             f"The layer runs of {path} has parameters that are not JSON ({error}). Give a scene "
             "and its polygons."
         ) from error
+
+
+def _as_in_run(options: Options, given: dict[str, Any]) -> Options:
+    """Return options with those of the run where nothing else was asked for."""
+    plain = Options()
+    kept = {
+        name: given[name]
+        for name in SEEN_AS
+        if name in given and getattr(options, name) == getattr(plain, name)
+    }
+    return replace(options, **kept)
 
 
 def _scene_paths(run: pd.Series, path: str | Path, scene: str | Path | None) -> list[str]:

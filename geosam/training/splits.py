@@ -197,23 +197,33 @@ def _image_boxes(windows: Sequence[TrainingWindow]) -> np.ndarray:
 
 
 def _ground(windows: Sequence[TrainingWindow]) -> np.ndarray:
-    """Return the windows as polygons in degrees, grown by a little so that neighbours meet."""
-    outlines = [_outline(window) for window in windows]
-    return shapely.polygons(outlines)
-
-
-def _outline(window: TrainingWindow) -> np.ndarray:
-    """Return the outline of a window in longitude and latitude, (n, 2), with points along its
-    edges, which are curved there.
+    """Return the windows as polygons in longitude and latitude, grown a little so that neighbours
+    meet.
     """
-    native = window.example.geobox
+    systems = {str(window.example.geobox.crs) for window in windows}
+    to_degrees = {
+        crs: Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform for crs in systems
+    }
+    outlines = [_outline(window) for window in windows]
+    return np.array(
+        [
+            shapely.Polygon(np.column_stack(to_degrees[str(window.example.geobox.crs)](*outline)))
+            for window, outline in zip(windows, outlines, strict=True)
+        ]
+    )
+
+
+def _outline(window: TrainingWindow) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y of the outline of a window in its CRS, with points along the edges, which are
+    curved in another.
+    """
     row, col, row_end, col_end = pixel_bounds(window)
     box = shapely.box(col - TOUCH_PX, row - TOUCH_PX, col_end + TOUCH_PX, row_end + TOUCH_PX)
     side = max(row_end - row, col_end - col, 1.0)
     cols, rows = shapely.get_coordinates(shapely.segmentize(box, side / (_EDGE_POINTS - 1))).T
-    x, y = native.affine @ (cols, rows)
-    to_degrees = Transformer.from_crs(str(native.crs), "EPSG:4326", always_xy=True)
-    return np.column_stack(to_degrees.transform(x, y))
+    affine = window.example.geobox.affine
+    x = affine.a * cols + affine.b * rows + affine.c
+    return x, affine.d * cols + affine.e * rows + affine.f
 
 
 def _check_shares(shares: tuple[float, float, float]) -> None:

@@ -88,7 +88,8 @@ def train(
     RECIPE_OR_DATA is a recipe (.toml), a folder with images/ and masks/, a scene with --labels, a
     GeoPackage that segment wrote and a person corrected, or a dataset with columns image and label.
     Masks hold 0 land, 1 water, 255 ignored. The decoder is trained and the rest stays as it is,
-    unless --part says otherwise.
+    unless --part says otherwise. --part autosam leaves the whole model as it is and trains a
+    network that prompts it, for segment --prompts autosam.
     """
     if write_recipe is not None:
         _write(data, write_recipe, options)

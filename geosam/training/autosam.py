@@ -18,20 +18,20 @@ from torch import nn
 from torch.nn import functional
 
 from geosam.evaluation import PixelScores
-from geosam.models.autosam import save_prompter
+from geosam.models.autosam import load_prompter, save_prompter
 from geosam.models.checkpoint import find_checkpoint
 from geosam.models.dense_prompter import DensePrompter, PrompterConfig
+from geosam.models.prompter_files import prompter_of
 from geosam.models.registry import AUTOSAM
 from geosam.models.sam import Sam
 from geosam.models.sam2 import Sam2
-from geosam.training.embeddings import Change, StoredTiles, check_size, encode
+from geosam.training.embeddings import Change, FreshTiles, StoredTiles, Tiles, check_size, encode
 from geosam.training.freeze import check_frozen, sign_frozen
 from geosam.training.losses import as_target, parse_loss
+from geosam.training.recipe import AUTOSAM_LOSSES, Recipe
 from geosam.training.sample import Sample
 from geosam.training.scores import score_tile, summarise
 
-LOSSES = ("ce+dice", "ce", "dice")
-"""The first is optimised, all are logged."""
 _PROBES = 8
 
 
@@ -46,6 +46,15 @@ def new_prompter(model: Sam | Sam2, seed: int = 0) -> DensePrompter:
         rest, reach = _prompt_range(model)
         config = PrompterConfig(channels, model.size // rows)
         return DensePrompter(config, rest, reach).to(model.placement.device)
+
+
+def start_prompter(model: Sam | Sam2, source: Path, seed: int) -> DensePrompter:
+    """Return the network that lies beside a checkpoint, to be trained on, or else a new one."""
+    if not (source / AUTOSAM).is_dir():
+        return new_prompter(model, seed)
+    files = prompter_of(model.name, source)
+    files.card.check(model.name, model.signature)
+    return load_prompter(files).to(model.placement.device).requires_grad_(True)
 
 
 def _prompt_range(model: Sam | Sam2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +118,7 @@ class PromptedTiles:
 
 
 class AutoSam:
-    """A dense prompt network in training.
+    """A dense prompt network in training; a :class:`geosam.training.trainee.Trainee`.
 
     Parameters
     ----------
@@ -133,7 +142,7 @@ class AutoSam:
         prompter: DensePrompter,
         training: PromptedTiles,
         validation: PromptedTiles,
-        losses: Sequence[str] = LOSSES,
+        losses: Sequence[str] = AUTOSAM_LOSSES,
         batch: int = 4,
         source: Path | None = None,
     ) -> None:
@@ -159,9 +168,10 @@ class AutoSam:
         self.model.network.eval()
 
     def losses(self, items: Sequence[int], epoch: int) -> Mapping[str, torch.Tensor]:
-        """Return losses of some tiles, each (n,) float32 in their order."""
+        """Return losses of some tiles, the optimised one as ``total`` and each by name."""
         shown = self.training.show(items, epoch)
-        return self._measure(self._answer(shown), shown.labels)
+        named = self._measure(self._answer(shown), shown.labels)
+        return {"total": named[self._losses[0].name], **named}
 
     def _answer(self, shown: Shown) -> torch.Tensor:
         """Logits of some tiles at their own resolution, (n, size, size)."""
@@ -178,7 +188,7 @@ class AutoSam:
 
     def validate(self) -> Mapping[str, float]:
         """Return the losses of the validation part by name, the first as ``loss`` too, and the
-        figures of :func:`geosam.training.scores.summarise`.
+        figures of :func:`geosam.training.scores.summarise`; NaN where there is no such part.
         """
         self.prompter.eval()
         losses: list[dict[str, float]] = []
@@ -191,8 +201,9 @@ class AutoSam:
                 losses += _rows(self._measure(logits, shown.labels))
                 water = (logits > 0).cpu().numpy()
                 scores += [score_tile(w, y) for w, y in zip(water, shown.labels, strict=True)]
-        means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
-        return {"loss": means[self._losses[0].name], **means, **summarise(scores)}
+        names = [loss.name for loss in self._losses]
+        means = {name: _mean([row[name] for row in losses]) for name in names}
+        return {"loss": means[names[0]], **means, **summarise(scores)}
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint as it was, with the dense prompt network beside it.
@@ -209,6 +220,46 @@ class AutoSam:
         beside = folder / AUTOSAM
         beside.mkdir()
         save_prompter(self.prompter, self.model, beside)
+
+
+def auto_sam(
+    model: Sam | Sam2,
+    samples: tuple[Sequence[Sample], Sequence[Sample]],
+    tiles: tuple[Tiles, Tiles],
+    recipe: Recipe,
+    source: Path,
+) -> AutoSam:
+    """Set up the training of a recipe.
+
+    Parameters
+    ----------
+    model
+        As :func:`geosam.models.load.load_model` gives it.
+    samples
+        Of the training and the validation part.
+    tiles
+        The same, embedded: kept embeddings are used, and where tiles vary, as they vary.
+    recipe
+        Losses, batch and seed.
+    source
+        The folder the model came from. A dense prompt network that lies in it is trained on.
+    """
+    training, validation = (
+        PromptedTiles(
+            model,
+            found,
+            shown if isinstance(shown, StoredTiles) else None,
+            shown.change if isinstance(shown, FreshTiles) else None,
+        )
+        for found, shown in zip(samples, tiles, strict=True)
+    )
+    prompter = start_prompter(model, source, recipe.fit.seed)
+    losses, batch = recipe.loss.losses, recipe.fit.batch
+    return AutoSam(model, prompter, training, validation, losses, batch, source)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _rows(columns: Mapping[str, torch.Tensor]) -> list[dict[str, float]]:

@@ -256,15 +256,17 @@ def _is_wet(tiles: Tiles, item: int) -> bool:
 @contextmanager
 def _leaving(partial: Path) -> Iterator[None]:
     """Leave nothing of a failed start, and say of an interruption how to go on."""
+    interrupted = False
     try:
         yield
     except KeyboardInterrupt as error:
+        interrupted = True
         raise KeyboardInterrupt(
             f"The unfinished training stays in {partial}; the same command with --resume goes on."
         ) from error
-    except BaseException:
-        leave_workplace(partial)
-        raise
+    finally:
+        if not interrupted:
+            leave_workplace(partial)
 
 
 def _report(output: Path, done: Progress, sizes: Mapping[str, int], clock: Clock) -> Trained:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pyogrio
@@ -13,19 +15,26 @@ from affine import Affine
 from click.testing import CliRunner
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from PIL import Image
 from test_models import scramble, tiny_sam, tiny_sam2
 
 import geosam
 from geosam.cli import app
-from geosam.errors import ModelError
+from geosam.errors import GeosamError, ModelError, OptionError
 from geosam.models.autosam import DenseModel, auto_prompted, save_prompter
 from geosam.models.checkpoint import EMBEDDED
 from geosam.models.dense_prompter import DensePrompter, PrompterConfig
 from geosam.models.load import load_model
 from geosam.models.registry import list_models
+from geosam.results import open_result
 from geosam.testing import write_scene
-from geosam.training.autosam import new_prompter
+from geosam.training.autosam import AutoSam, PromptedTiles, new_prompter, start_prompter
+from geosam.training.embeddings import store_tiles
+from geosam.training.fit import fit
+from geosam.training.freeze import parse_part
+from geosam.training.recipe import FitRecipe, parse_recipe
 from geosam.training.sample import Sample
+from geosam.training.settings import make_recipe
 from geosam.types import Model, PixelPrompts
 
 NO_PROMPT = PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int))
@@ -49,19 +58,24 @@ def folder(request, folders, tmp_path):
     return tmp_path
 
 
-def load(folder):
-    return load_model(str(folder), device="cpu", precision="fp32")
+def load(folder, size=None):
+    return load_model(str(folder), device="cpu", precision="fp32", tile_size=size)
 
 
 def tiles(n, size, seed=0):
-    """Discs of dark water on brighter land, and in every third tile none."""
+    """A red disc that is water and a blue one that is not; every third tile has no water."""
     rng = np.random.default_rng(seed)
     rows, cols = np.mgrid[:size, :size]
     made = []
     for i in range(n):
-        row, col = rng.uniform(0.3, 0.7, 2) * size
-        water = np.hypot(rows - row, cols - col) < (0.25 * size if i % 3 else 0)
-        pixels = np.where(water, 0.2, 0.6) + rng.normal(0, 0.03, (3, size, size))
+        row, col = rng.uniform(0.2, 0.8, 2) * size
+        near = np.hypot(rows - row, cols - col) < 0.22 * size
+        far = np.hypot(rows - (row + size / 2) % size, cols - (col + size / 2) % size) < 0.2 * size
+        water = near & (i % 3 > 0)
+        pixels = np.full((3, size, size), 0.6)
+        pixels[:, far] = np.array([[0.2], [0.2], [0.5]])
+        pixels[:, water] = np.array([[0.5], [0.2], [0.2]])
+        pixels += rng.normal(0, 0.03, pixels.shape)
         made.append(Sample(pixels.astype(np.float32), water.astype(np.uint8), 1.0))
     return made
 
@@ -299,3 +313,189 @@ def test_the_list_of_models_says_which_prompt_themselves(folders, tmp_path, monk
     beside(folder)
     assert list_models()[0]["autosam"]
     assert "AUTOSAM" in call("models").stdout
+
+
+# Training.
+
+
+def in_training(folder, n=12, size=None, **settings):
+    model = load(folder, size)
+    parts = [
+        PromptedTiles(model, tiles(n, model.size, seed=0)),
+        PromptedTiles(model, tiles(6, model.size, seed=1)),
+    ]
+    return AutoSam(model, new_prompter(model), *parts, source=folder, **settings)
+
+
+def weights(network):
+    return {name: values.clone() for name, values in network.state_dict().items()}
+
+
+def is_same(before, after):
+    return all(torch.equal(values, after[name]) for name, values in before.items())
+
+
+def test_only_the_weights_of_the_prompter_change(folder, tmp_path):
+    trainee = in_training(folder, n=4)
+    sam, prompter = weights(trainee.model.network), weights(trainee.prompter)
+    fit(trainee, FitRecipe(epochs=2, batch=2, lr=1e-3, warmup=0), made_folder(tmp_path))
+    assert is_same(sam, weights(trainee.model.network))
+    changed = [n for n, v in weights(trainee.prompter).items() if not torch.equal(v, prompter[n])]
+    assert set(changed) == {name for name, _ in trainee.prompter.named_parameters()}
+
+
+def made_folder(tmp_path):
+    (tmp_path / "training").mkdir()
+    return tmp_path / "training"
+
+
+def test_the_loss_is_cross_entropy_and_dice_of_known_pixels(folders):
+    trainee = in_training(folders["sam2"], n=3)
+    trainee.training.samples[1].label[:20] = 255
+    losses = trainee.losses([1, 2], epoch=0)
+    for k, item in enumerate((1, 2)):
+        sample = trainee.training.samples[item]
+        with torch.no_grad():
+            dense = trainee.prompter(torch.as_tensor(sample.pixels[None]))
+            features = trainee.model.encode(sample.pixels[None])
+            small, _ = trainee.model.decode_dense(features, dense)
+            full = torch.nn.functional.interpolate(small[:, None], size=(64, 64), mode="bilinear")
+        known = sample.label != 255
+        p = 1 / (1 + np.exp(-full[0, 0].numpy().astype(float)))[known]
+        y = sample.label[known].astype(float)
+        entropy = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+        dice = 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+        assert losses["ce"][k].item() == pytest.approx(entropy, rel=1e-4)
+        assert losses["dice"][k].item() == pytest.approx(dice, rel=1e-4)
+        assert losses["total"][k].item() == pytest.approx(entropy + dice, rel=1e-4)
+
+
+def test_kept_embeddings_give_the_same_losses_as_fresh_ones(folder, tmp_path):
+    fresh = in_training(folder, n=4)
+    kept = store_tiles(fresh.model, fresh.training.samples, tmp_path / "embeddings")
+    stored = replace(fresh.training, stored=kept)
+    other = AutoSam(fresh.model, fresh.prompter, stored, fresh.validation, source=folder)
+    expected = fresh.losses([0, 3], epoch=1)["total"]
+    torch.testing.assert_close(other.losses([0, 3], epoch=1)["total"], expected, atol=1e-4, rtol=0)
+
+
+def test_it_learns_to_find_water_without_prompts_and_nothing_on_land(folders, tmp_path):
+    trainee = in_training(folders["river-tiny"], n=18, size=96)
+    plan = FitRecipe(epochs=4, batch=3, lr=2e-3, warmup=2, patience=0)
+    done = fit(trainee, plan, made_folder(tmp_path))
+    before, after = done.rows[0], done.rows[-1]
+    assert before["iou_median"] < 0.4 and before["false_water"] > 0.02
+    assert after["iou_median"] > 0.8 and after["false_water"] < 0.01
+
+
+def test_a_saved_training_is_the_checkpoint_with_the_network_beside_it(folders, tmp_path):
+    trainee = in_training(folders["sam"], n=4)
+    folder = made_folder(tmp_path)
+    trainee.save(folder)
+    assert load(folder).signature == load(folders["sam"]).signature
+    pixels = trainee.training.samples[1].pixels[None]
+    dense = auto_prompted(load(folder)).encode(pixels)["dense_prompt"]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            dense, trainee.prompter(torch.as_tensor(pixels)), atol=1e-4, rtol=0
+        )
+
+
+def test_a_changed_weight_of_the_checkpoint_is_not_saved(folders, tmp_path):
+    trainee = in_training(folders["sam"], n=4)
+    trainee.model.network.mask_decoder.iou_token.weight.data[0, 0] += 1
+    with pytest.raises(GeosamError, match="1 frozen tensors changed"):
+        trainee.save(made_folder(tmp_path))
+    assert not list((tmp_path / "training").iterdir())
+
+
+def test_from_a_recipe_the_part_has_losses_and_a_rate_of_its_own():
+    recipe = make_recipe(part="autosam")
+    assert recipe.loss.losses == ("ce+dice", "ce", "dice") and recipe.fit.lr == 1e-3
+    assert parse_recipe(tomllib.loads('[model]\npart = "autosam"')) == replace(recipe)
+    told = make_recipe(part="autosam", lr=5e-4, loss="focal")
+    assert told.loss.losses == ("focal",) and told.fit.lr == 5e-4
+    assert make_recipe(part="decoder").fit.lr != 1e-3
+
+
+def test_weights_that_know_nothing_are_not_prompted():
+    with pytest.raises(OptionError, match="Start from a checkpoint"):
+        parse_part("autosam", "scratch")
+
+
+def write_images(folder, samples):
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i, sample in enumerate(samples):
+        pixels = (sample.pixels.transpose(1, 2, 0) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
+        Image.fromarray(sample.label).save(folder / "masks" / f"{i}.png")
+    return folder
+
+
+def test_train_and_segment_by_command(folders, scene, tmp_path):
+    data = write_images(tmp_path / "data", tiles(10, 64))
+    words = ("--model", folders["sam2"], "--part", "autosam", "--epochs", 2, "--zoom", 1)
+    result = call("train", data, "-o", tmp_path / "out", *words, "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    best = tmp_path / "out" / "best"
+    assert load(best).signature == load(folders["sam2"]).signature
+    result = call(*segment_words(scene, best, tmp_path / "out.gpkg"))
+    assert result.exit_code == 0, result.output
+    # Trained on, it starts from the network that lies there.
+    model = load(best)
+    again = start_prompter(model, best, seed=0)
+    assert is_same(weights(auto_prompted(model).prompter), weights(again))
+
+
+def share_of_water(found):
+    mask = found.mask.values
+    return (mask == 1).sum() / (mask != 255).sum()
+
+
+def iou(found, truth):
+    mask = found.mask.values
+    known = (mask != 255) & (truth.values != 255)
+    water, river = mask[known] == 1, truth.values[known] == 1
+    return (water & river).sum() / (water | river).sum()
+
+
+@pytest.mark.slow
+def test_on_rivers_it_never_saw_it_is_as_good_as_the_automatic_prompts(folders, tmp_path):
+    data = tmp_path / "data"
+    for name in ("images", "masks"):
+        (data / name).mkdir(parents=True)
+    for seed in range(100, 116):
+        image, truth = write_scene(tmp_path, shape=(512, 512), seed=seed)
+        image.rename(data / "images" / f"{seed}.tif")
+        truth.rename(data / "masks" / f"{seed}.tif")
+    plan = {"epochs": 16, "batch_size": 4, "patience": 0, "test": 0.0, "split": "scene", "zoom": 1}
+    model = str(folders["river-tiny"])
+    best = geosam.train(data, tmp_path / "out", model=model, part="autosam", **plan).model
+
+    scores = {"auto": [], "autosam": []}
+    for seed in (300, 301, 302, 303):
+        path, truth = write_scene(tmp_path, shape=(512, 512), seed=seed)
+        river = open_result(truth).load()
+        for prompts, found in scores.items():
+            segmented = geosam.segment(
+                geosam.open_scene(path), model=best, prompts=prompts, resolution=1
+            )
+            found.append(iou(segmented, river))
+    assert np.median(scores["autosam"]) >= np.median(scores["auto"]) - 0.02, scores
+
+    # Land alone: the part of a scene that is farthest from any water.
+    drawn = geosam.open_scene(path)
+    dry = truth_free_window(river.values)
+    land = drawn[:, dry[0] : dry[0] + 160, dry[1] : dry[1] + 160]
+    assert share_of_water(geosam.segment(land, model=best, prompts="autosam", resolution=1)) < 0.01
+
+
+def truth_free_window(truth, size=160):
+    """The first window without water, and with hardly any nodata."""
+    for row in range(0, truth.shape[0] - size, 16):
+        for col in range(0, truth.shape[1] - size, 16):
+            part = truth[row : row + size, col : col + size]
+            if not (part == 1).any() and (part == 255).mean() < 0.05:
+                return row, col
+    raise AssertionError("the scene has water everywhere")

@@ -13,6 +13,7 @@ _HOMES = {
     "outlines": "geosam.vectors",
     "islands": "geosam.vectors",
     "evaluate": "geosam.evaluation",
+    "evaluate_set": "geosam.evaluation",
     "info": "geosam.inspection",
     "write_coarse": "geosam.commands",
     "write_prompts": "geosam.commands",

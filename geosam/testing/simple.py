@@ -78,5 +78,5 @@ class FakeModel:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return a smaller, the usual and a larger mask; the usual one is rated best."""
         usual, _ = self.decode(features, prompts)
-        scores = np.tile(np.float32([0.8, 0.9, 0.7]), (len(usual), 1))
+        scores = np.tile(np.array([0.8, 0.9, 0.7], np.float32), (len(usual), 1))
         return np.stack([usual - 4, usual, usual + 4], axis=1), scores

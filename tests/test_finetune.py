@@ -316,9 +316,9 @@ def test_an_unknown_part_is_refused(text):
 def test_from_scratch_every_layer_starts_anew_and_can_learn(folder, tmp_path):
     parts = Parts(SAMPLES, SAMPLES[:2])
     recipe = Recipe(model=ModelRecipe(str(folder), start="scratch"), fit=FIT)
-    from geosam.training.finetune import _load
+    from geosam.training.learner import load_learner
 
-    model, source = _load(recipe, "cpu")
+    model, source = load_learner(recipe, "cpu")
     done = train_parts(
         parts, model, source, recipe, tmp_path / "new", Clock(), Team(), False, False, False
     )
@@ -349,7 +349,8 @@ def test_the_command_makes_a_model_that_loads_and_says_so_as_json(chips, sam2_fo
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert facts["epochs"] == 1
-    assert facts["tiles"] == {"train": 5, "with_water": 5, "validation": 1}
+    assert facts["tiles"] == {"train": 5, "with_water": 5, "validation": 1, "test": 0}
+    assert facts["test"] is None
     found = {path.name for path in (tmp_path / "tuned").iterdir()}
     assert found == {"best", "last", "metrics.csv", "curves.png", "recipe.toml", "windows.csv"}
     model = load_model(facts["model"])

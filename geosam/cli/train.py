@@ -14,6 +14,7 @@ from geosam.training.settings import SETTINGS, Setting
 
 if TYPE_CHECKING:
     from geosam.training.finetune import Trained
+    from geosam.training.held_out import HeldOut
 
 EXAMPLES = """\b
 Examples:
@@ -123,18 +124,34 @@ def _write(data: tuple[str, ...], path: str, options: dict[str, Any]) -> None:
     text.show_table([("Written", path)])
 
 
+def _test_summary(test: HeldOut) -> Iterator[tuple[str, str]]:
+    before, after = test.before, test.after
+    if before is None or after is None:
+        yield "Test", "no tile has water, and prompts are made from water"
+        return
+    for name, title in (("iou", "median IoU"), ("f1", "median F1")):
+        yield from _change(f"Test {title}", before.wet[name].median, after.wet[name].median)
+    yield from _change("Test F1, all pixels", before.pooled.f1, after.pooled.f1)
+    yield from _change("Test false water", before.false_water_mean, after.false_water_mean)
+
+
+def _change(title: str, before: float, after: float) -> Iterator[tuple[str, str]]:
+    if not math.isnan(before):
+        yield title, f"{before:.3f} before, {after:.3f} after"
+
+
 def summary(trained: Trained) -> Iterator[tuple[str, str]]:
     """Return names and values of what a person wants to know of a training."""
     tiles = trained.tiles
     yield (
         "Tiles",
         f"{tiles['train']} to train with, {tiles['with_water']} of them with water, "
-        f"{tiles['validation']} to validate with",
+        f"{tiles['validation']} to validate with, {tiles['test']} to test with",
     )
     yield "Epochs", f"{trained.epochs}, the best is {trained.best_epoch}"
-    for name, title in (("iou_median", "Median IoU"), ("f1", "F1"), ("false_water", "False water")):
-        before, after = trained.before[name], trained.after[name]
-        if not math.isnan(before):
-            yield title, f"{before:.3f} before, {after:.3f} after"
+    for name, title in (("iou_median", "median IoU"), ("f1", "F1"), ("false_water", "false water")):
+        yield from _change(f"Validation {title}", trained.before[name], trained.after[name])
+    if trained.test is not None:
+        yield from _test_summary(trained.test)
     yield "Time", text.seconds(trained.seconds)
     yield "Model", trained.model

@@ -8,7 +8,7 @@ stretch each mask from its own least to its own largest value, which would find 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from geosam.evaluation import PixelScores
 from geosam.models.autosam import load_prompter, save_prompter
 from geosam.models.checkpoint import find_checkpoint
 from geosam.models.dense_prompter import DensePrompter, PrompterConfig
@@ -30,7 +29,7 @@ from geosam.training.freeze import check_frozen, sign_frozen
 from geosam.training.losses import as_target, parse_loss
 from geosam.training.recipe import AUTOSAM_LOSSES, Recipe
 from geosam.training.sample import Sample
-from geosam.training.scores import score_tile, summarise
+from geosam.training.scores import Answered, figures
 
 _PROBES = 8
 
@@ -190,20 +189,20 @@ class AutoSam:
         """Return the losses of the validation part by name, the first as ``loss`` too, and the
         figures of :func:`geosam.training.scores.summarise`; NaN where there is no such part.
         """
+        return figures(self.answers(), [loss.name for loss in self._losses])
+
+    def answers(self) -> Iterator[Answered]:
+        """Answer the validation tiles."""
         self.prompter.eval()
-        losses: list[dict[str, float]] = []
-        scores: list[PixelScores] = []
         numbers = range(len(self.validation.samples))
         with torch.no_grad():
             for start in range(0, len(numbers), self.batch):
-                shown = self.validation.show(numbers[start : start + self.batch], 0)
+                items = numbers[start : start + self.batch]
+                shown = self.validation.show(items, 0)
                 logits = self._answer(shown)
-                losses += _rows(self._measure(logits, shown.labels))
-                water = (logits > 0).cpu().numpy()
-                scores += [score_tile(w, y) for w, y in zip(water, shown.labels, strict=True)]
-        names = [loss.name for loss in self._losses]
-        means = {name: _mean([row[name] for row in losses]) for name in names}
-        return {"loss": means[names[0]], **means, **summarise(scores)}
+                rows = _rows(self._measure(logits, shown.labels))
+                waters = (logits > 0).cpu().numpy()
+                yield from map(Answered, items, rows, waters, shown.labels)
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint as it was, with the dense prompt network beside it.
@@ -256,10 +255,6 @@ def auto_sam(
     prompter = start_prompter(model, source, recipe.fit.seed)
     losses, batch = recipe.loss.losses, recipe.fit.batch
     return AutoSam(model, prompter, training, validation, losses, batch, source)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
 
 
 def _rows(columns: Mapping[str, torch.Tensor]) -> list[dict[str, float]]:

@@ -5,30 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from geosam.clock import Clock
-from geosam.errors import ModelError, OptionError
-from geosam.models.checkpoint import find_checkpoint
-from geosam.models.load import load_model
+from geosam.errors import OptionError
 from geosam.models.sam import Sam
 from geosam.models.sam2 import Sam2
 from geosam.progress import Bar, count
-from geosam.training.autosam import auto_sam
-from geosam.training.embeddings import FreshTiles, Tiles, store_tiles
-from geosam.training.fit import Progress, Watch, fit
-from geosam.training.freeze import parse_part
+from geosam.training.embeddings import Tiles
+from geosam.training.fit import BEST, Progress, Watch, fit
+from geosam.training.held_out import HeldOut, examine_held_out
+from geosam.training.learner import PartTiles, embed_parts, load_learner, make_trainee
 from geosam.training.parts import Parts, open_parts, write_windows
-from geosam.training.promptable import Promptable
 from geosam.training.recipe import Recipe
+from geosam.training.records import without_nan, write_record
 from geosam.training.sample import WATER
-from geosam.training.scratch import start_anew
 from geosam.training.settings import make_recipe
 from geosam.training.team import Team, gather_team
 from geosam.training.trainee import Trainee
-from geosam.training.variation import Variation
 from geosam.training.workplace import (
     EMBEDDINGS,
     check_workplace,
@@ -40,6 +36,8 @@ from geosam.training.workplace import (
 
 FIGURES = ("loss", "iou_median", "iou_mean", "f1", "precision", "recall", "false_water")
 """What is told of the validation part."""
+TEST = "test.json"
+"""What is told of every tile of the test part."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,18 @@ class Trained:
     """The same of the best epoch."""
 
     tiles: Mapping[str, int]
-    """Tiles of the parts: ``train``, of them ``with_water``, ``validation``."""
+    """Tiles of the parts: ``train``, of them ``with_water``, ``validation``, ``test``."""
+
+    test: HeldOut | None = None
+    """True pixel figures of the test part, before and after; None where there is none."""
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of each step; ``total`` is all of it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as JSON-ready values; what could not be measured is None."""
-        values = asdict(self)
-        for name in ("before", "after"):
-            values[name] = {k: None if math.isnan(v) else v for k, v in values[name].items()}
-        return values
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return without_nan(own | {"test": None if self.test is None else self.test.summary()})
 
 
 def train(
@@ -97,8 +96,9 @@ def train(
         :func:`geosam.training.examples.read_examples` takes it: a path or several.
     output
         The folder to make: ``best/`` and ``last/`` are checkpoints that ``model`` and transformers
-        take, ``metrics.csv`` and ``curves.png`` tell how it went, ``windows.csv`` which tiles were in which
-        part, and ``recipe.toml`` repeats it.
+        take, ``metrics.csv`` and ``curves.png`` tell how it went, ``test.json`` what the best makes
+        of the test part, tile by tile, ``windows.csv`` which tiles were in which part, and
+        ``recipe.toml`` repeats it.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     resume
@@ -132,7 +132,7 @@ def train(
     check_workplace(Path(output), recipe, resume, overwrite)
     clock, team = Clock(), gather_team()
     with clock.time("open"):
-        model, source = _load(recipe, team.device if device == "auto" else device)
+        model, source = load_learner(recipe, team.device if device == "auto" else device)
         parts = open_parts(recipe.data, model.size, recipe.fit.seed)
     return train_parts(
         parts, model, source, recipe, Path(output), clock, team, resume, overwrite, progress
@@ -159,65 +159,32 @@ def train_parts(
         if team.leads and parts.split is not None:
             write_windows(partial / "windows.csv", parts.split)
         with clock.time("encode"):
-            tiles = _embed(parts, model, recipe, partial, progress, team)
+            tiles = embed_parts(parts, model, recipe, partial / EMBEDDINGS, progress, team)
         with clock.time("train"):
-            trainee = _trainee(model, parts, tiles, recipe, source)
+            trainee = make_trainee(model, parts, tiles, recipe, source)
             done = _fit(trainee, parts, recipe, partial, resume, progress, team)
+        with clock.time("test"):
+            held_out = _examine(parts, tiles, recipe, partial, str(model.placement.device), team)
         if team.leads:
             publish_workplace(partial, output)
     sizes = {
         "train": len(parts.train),
-        "with_water": sum(_is_wet(tiles[0], item) for item in trainee.items),
+        "with_water": sum(_is_wet(tiles.train, item) for item in trainee.items),
         "validation": len(parts.validation),
+        "test": len(parts.test),
     }
-    return _report(output, done, sizes, clock)
+    return _report(output, done, held_out, sizes, clock)
 
 
-def _load(recipe: Recipe, device: str) -> tuple[Sam | Sam2, Path]:
-    settings = recipe.model
-    model = load_model(
-        settings.name, device=device, precision=recipe.fit.precision, tile_size=settings.tile_size
-    )
-    if not isinstance(model, (Sam, Sam2)):
-        raise ModelError(f"Model {settings.name} is no SAM and cannot be trained here.")
-    if settings.start == "scratch":
-        start_anew(model.network, recipe.fit.seed)
-    return model, find_checkpoint(settings.name)
-
-
-def _embed(
-    parts: Parts, model: Sam | Sam2, recipe: Recipe, partial: Path, progress: bool, team: Team
-) -> tuple[Tiles, Tiles]:
-    """Return the tiles of both parts, embedded once where that is possible."""
-    plan = recipe.fit
-    learns = parse_part(recipe.model.part, recipe.model.start).has_encoder
-    varies = plan.flip or plan.colour > 0
-    if learns or varies or plan.cache == "off":
-        change = Variation(plan.seed, plan.flip, plan.colour) if varies else None
-        train = FreshTiles(model, parts.train, learns, change)
-        return train, FreshTiles(model, parts.validation)
-    found: list[Tiles] = []
-    total = len(parts.train) + len(parts.validation)
-    with count("embeddings", total, progress and team.leads) as bar:
-        for name, samples in (("train", parts.train), ("validation", parts.validation)):
-            if not len(samples):
-                found.append(FreshTiles(model, samples))
-                continue
-            folder = partial / EMBEDDINGS / name
-            if not team.leads:
-                team.wait()
-            found.append(store_tiles(model, samples, folder, plan.cache, plan.batch, bar.update))
-            if team.leads:
-                team.wait()
-    return found[0], found[1]
-
-
-def _trainee(
-    model: Sam | Sam2, parts: Parts, tiles: tuple[Tiles, Tiles], recipe: Recipe, source: Path
-) -> Trainee:
-    if recipe.model.part == "autosam":
-        return auto_sam(model, (parts.train, parts.validation), tiles, recipe, source)
-    return Promptable(model, *tiles, recipe, source)
+def _examine(
+    parts: Parts, tiles: PartTiles, recipe: Recipe, partial: Path, device: str, team: Team
+) -> HeldOut | None:
+    """Measure the best checkpoint on the test part, and write what came of every tile of it."""
+    if not len(parts.test) or not team.leads:
+        return None
+    held_out = examine_held_out(parts, tiles, recipe, partial / BEST, device)
+    write_record(partial / TEST, held_out.to_dict())
+    return held_out
 
 
 def _fit(
@@ -269,7 +236,13 @@ def _leaving(partial: Path) -> Iterator[None]:
             leave_workplace(partial)
 
 
-def _report(output: Path, done: Progress, sizes: Mapping[str, int], clock: Clock) -> Trained:
+def _report(
+    output: Path,
+    done: Progress,
+    held_out: HeldOut | None,
+    sizes: Mapping[str, int],
+    clock: Clock,
+) -> Trained:
     best = done.rows[done.best_epoch]
     return Trained(
         str(output),
@@ -279,5 +252,6 @@ def _report(output: Path, done: Progress, sizes: Mapping[str, int], clock: Clock
         {name: done.rows[0][name] for name in FIGURES},
         {name: best[name] for name in FIGURES},
         sizes,
+        held_out,
         clock.seconds(),
     )

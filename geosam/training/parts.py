@@ -33,6 +33,12 @@ class Parts:
     split: Split | None = None
     """The windows of all parts, where they come from images."""
 
+    test: Sequence[Sample] = ()
+    """Tiles that are looked at once, when the training is over."""
+
+    test_names: tuple[str, ...] = ()
+    """What these are called; empty where they have no names."""
+
 
 def open_parts(data: DataRecipe, size: int, seed: int) -> Parts:
     """Read what is labelled, cut it into windows, and set parts aside.
@@ -51,7 +57,12 @@ def open_parts(data: DataRecipe, size: int, seed: int) -> Parts:
     GeosamError
         If the data cannot be used, a class is missing, or the split leaks.
     """
-    options = Options(bands=data.bands or None, composite=data.composite)
+    options = Options(
+        bands=data.bands or None,
+        composite=data.composite,
+        stretch=data.stretch,
+        resolution=data.resolution,
+    )
     examples = [
         example
         for path in data.path
@@ -60,6 +71,7 @@ def open_parts(data: DataRecipe, size: int, seed: int) -> Parts:
             data.kind,
             labels=data.labels or None,
             labelled=data.labelled or None,
+            scene=data.scene or None,
             places=data.places or None,
             water_value=data.water_value,
             unmatched=data.unmatched,
@@ -69,8 +81,9 @@ def open_parts(data: DataRecipe, size: int, seed: int) -> Parts:
     windows = cut_windows(examples, size, zoom=data.zoom)
     shares = (1 - data.validation - data.test, data.validation, data.test)
     split = split_windows(windows, by=data.by, shares=shares, seed=seed)
-    names = tuple(_name(window) for window in split.train)
-    return Parts(Crops(split.train), Crops(split.val), names, split)
+    crops = [Crops(windows) for windows in (split.train, split.val, split.test)]
+    names = [tuple(_name(w) for w in windows) for windows in (split.train, split.test)]
+    return Parts(crops[0], crops[1], names[0], split, crops[2], names[1])
 
 
 def _name(window: TrainingWindow) -> str:

@@ -27,7 +27,7 @@ from geosam.training.mask_choice import choose
 from geosam.training.prompting import correct_prompt, draw_prompt
 from geosam.training.recipe import Recipe
 from geosam.training.sample import WATER
-from geosam.training.scores import score_tile, summarise
+from geosam.training.scores import Answered, figures
 from geosam.types import PixelPrompts
 
 SETTINGS = ("preprocessor_config.json", "processor_config.json")
@@ -141,22 +141,19 @@ class Promptable:
         ``loss`` is the first loss without that of the IoU head; the others are those of
         :func:`geosam.training.scores.summarise`.
         """
+        return figures(self.answers(), [*(loss.name for loss in self._losses), "iou_head"])
+
+    def answers(self) -> Iterator[Answered]:
+        """Answer the validation tiles, those without water left out where a prompt needs some."""
         self._model.network.eval()
-        losses: list[dict[str, float]] = []
-        scores = []
         with torch.no_grad():
             for items, prompts in self._fixed_prompts():
                 seen = self._validation.read(items, 0)
-                for judged, label in zip(self._final(seen, prompts), seen.labels, strict=True):
-                    losses.append({name: float(value) for name, value in judged.losses.items()})
+                final = self._final(seen, prompts)
+                for item, judged, label in zip(items, final, seen.labels, strict=True):
+                    losses = {name: float(value) for name, value in judged.losses.items()}
                     full = enlarged(judged.logits[None], label.shape)[0] > 0
-                    scores.append(score_tile(full.cpu().numpy(), label))
-        names = [*(loss.name for loss in self._losses), "iou_head"]
-        means = {
-            name: float(np.mean([row[name] for row in losses])) if losses else float("nan")
-            for name in names
-        }
-        return {"loss": means[names[0]], **means, **summarise(scores)}
+                    yield Answered(item, losses, full.cpu().numpy(), label)
 
     def _final(self, seen: Seen, prompts: list[PixelPrompts]) -> list[Judged]:
         """Return the last answers of a validation, after all corrections."""

@@ -46,6 +46,9 @@ class DataRecipe:
     labelled: str = ""
     """Polygons outside which nothing is known; all of a scene is without it."""
 
+    scene: str = ""
+    """The scene of a GeoPackage, where it is no longer where the run found it."""
+
     places: str = ""
     """The place each image shows: a JSON file, or ``prefix:N`` of its name."""
 
@@ -60,6 +63,13 @@ class DataRecipe:
 
     composite: str = "auto"
     """The three bands that the model sees, as ``--composite``."""
+
+    stretch: str = "percentile"
+    """The radiometric stretch of each image, as ``--stretch``; of a GeoPackage that of its run, unless
+    this says otherwise."""
+
+    resolution: float | None = None
+    """Metres on the ground at which scenes are seen, as ``--resolution``; likewise."""
 
     zoom: float | None = None
     """Tile pixels for each pixel of an image; chosen from the ground resolution without it."""
@@ -252,6 +262,7 @@ def absolute_files(data: DataRecipe, folder: Path) -> DataRecipe:
         data,
         labels=_beside(data.labels, folder),
         labelled=_beside(data.labelled, folder),
+        scene=_beside(data.scene, folder),
         places=_beside(data.places, folder) if ".json" in data.places else data.places,
         by=_beside(data.by, folder) if ".json" in data.by else data.by,
     )

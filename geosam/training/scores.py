@@ -1,21 +1,83 @@
-"""True pixel figures of a validation part: each image by itself, and all pixels together."""
+"""True pixel figures of tiles that a network in training answered: each by itself, and pooled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from geosam.evaluation import PixelScores, pixel_scores
+from geosam.scores import PixelScores, pixel_scores
+from geosam.summaries import DRY_SHARE, SetEvaluation, score_label
+from geosam.summaries import summarise as summarise_images
 from geosam.training.sample import IGNORE, WATER
 
-DRY_SHARE = 0.01
-"""Images with a smaller share of water count by their false water, not by IoU."""
+
+@dataclass(frozen=True)
+class Answered:
+    """What a network answered to one tile of its validation part."""
+
+    item: int
+    """Number of the tile."""
+
+    losses: Mapping[str, float]
+    """By name; the first is optimised."""
+
+    water: np.ndarray
+    """(size, size) bool."""
+
+    label: np.ndarray
+    """(size, size) uint8 of LAND, WATER and IGNORE."""
 
 
 def score_tile(water: np.ndarray, label: np.ndarray) -> PixelScores:
     """Count the pixels of an answer, (y, x) bool, against a label; IGNORE does not count."""
     return pixel_scores(water, label == WATER, label == IGNORE)
+
+
+def figures(answers: Iterable[Answered], names: Sequence[str]) -> dict[str, float]:
+    """Return what an epoch is told by.
+
+    Parameters
+    ----------
+    answers
+        Of the validation part.
+    names
+        Of the losses; the first is also told as ``loss``.
+
+    Returns
+    -------
+    dict
+        The mean of each loss, and the figures of :func:`summarise`; NaN where there are no tiles.
+    """
+    losses: list[Mapping[str, float]] = []
+    scores: list[PixelScores] = []
+    for answered in answers:
+        losses.append(answered.losses)
+        scores.append(score_tile(answered.water, answered.label))
+    means = {name: _mean([row[name] for row in losses]) for name in names}
+    return {"loss": means[names[0]], **means, **summarise(scores)}
+
+
+def examine(answers: Iterable[Answered], names: Sequence[str] = ()) -> SetEvaluation | None:
+    """Return everything that can be told of answers; None where there is none.
+
+    Parameters
+    ----------
+    answers
+        Of a part.
+    names
+        What its tiles are called; their numbers without it.
+    """
+    images = [
+        score_label(
+            answered.water.astype(np.uint8),
+            answered.label,
+            name=names[answered.item] if names else str(answered.item),
+        )
+        for answered in answers
+    ]
+    return summarise_images(images) if any(image.pixels.n_pixels for image in images) else None
 
 
 def summarise(scores: Sequence[PixelScores]) -> dict[str, float]:
@@ -29,23 +91,19 @@ def summarise(scores: Sequence[PixelScores]) -> dict[str, float]:
         false water over the other tiles. NaN where there are no such tiles.
     """
     known = [s for s in scores if s.n_pixels]
-    wet = [s for s in known if s.true_water + s.missed_water >= DRY_SHARE * s.n_pixels]
-    dry = [s for s in known if s.true_water + s.missed_water < DRY_SHARE * s.n_pixels]
-    pooled = PixelScores(
-        *(
-            sum(getattr(s, name) for s in known)
-            for name in ("true_water", "false_water", "missed_water", "true_land")
-        )
-    )
-    ious = [s.iou for s in wet]
+    ious = [s.iou for s in known if s.water_share_truth >= DRY_SHARE]
+    dry = [s.false_water_share for s in known if s.water_share_truth < DRY_SHARE]
+    pooled = sum(known, PixelScores(0, 0, 0, 0))
     return {
         "iou_median": float(np.median(ious)) if ious else float("nan"),
-        "iou_mean": float(np.mean(ious)) if ious else float("nan"),
+        "iou_mean": _mean(ious),
         "iou": pooled.iou,
         "f1": pooled.f1,
         "precision": pooled.precision,
         "recall": pooled.recall,
-        "false_water": float(np.mean([s.false_water / s.n_pixels for s in dry]))
-        if dry
-        else float("nan"),
+        "false_water": _mean(dry),
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

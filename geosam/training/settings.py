@@ -40,12 +40,15 @@ SETTINGS = (
     Setting(
         "labelled", "data", "labelled", str, "FILE", "Polygons outside which nothing is known."
     ),
+    Setting("scene", "data", "scene", str, "FILE", "Scene of a GeoPackage, where it has moved."),
     Setting("places", "data", "places", str, "FILE|prefix:N", "Place of each image, kept whole."),
     Setting(
         "water_value", "data", "water_value", int, "N", "Mask value that is water, such as 255."
     ),
     Setting("bands", "data", "bands", str, "ROLES", "Band roles, as in segment."),
     Setting("composite", "data", "composite", str, "ROLES", "Three bands that the model sees."),
+    Setting("stretch", "data", "stretch", str, "STRETCH", "Radiometric stretch, as in segment."),
+    Setting("resolution", "data", "resolution", float, "M", "Metres at which scenes are seen."),
     Setting("zoom", "data", "zoom", float, "N", "Tile pixels for each pixel of an image."),
     Setting("split", "data", "by", str, "RULE|FILE", "auto, place, scene, block, or a JSON file."),
     Setting("validation", "data", "validation", float, "SHARE", "Set aside to choose the best by."),
@@ -64,11 +67,13 @@ SETTINGS = (
     Setting("prompts", "prompts", "kind", str, "KIND", "mixed, points, box, mask, none."),
     Setting("points", "prompts", "n_pos", int, "N", "Control points on water."),
     Setting("negatives", "prompts", "n_neg", int, "N", "Points on land."),
+    Setting("erode", "prompts", "erode", bool, "", "Keep control points away from the banks."),
     Setting("rounds", "prompts", "rounds", int, "N", "Corrective clicks after the first prompt."),
     Setting(
         "loss", "loss", "losses", str, "SUM[,SUM]", "First is optimised: 0.95*focal+0.05*dicece."
     ),
     Setting("masks", "loss", "masks", str, "HOW", "joint, mean, best, minimum; for training."),
+    Setting("validation_masks", "loss", "validation_masks", str, "HOW", "The same for validation."),
     Setting("epochs", "fit", "epochs", int, "N", "Times that every tile is seen."),
     Setting("batch_size", "fit", "batch", int, "N", "Tiles a step."),
     Setting("lr", "fit", "lr", float, "RATE", "Highest learning rate."),

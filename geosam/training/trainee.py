@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
+
+from geosam.training.scores import Answered
 
 
 class Trainee(Protocol):
@@ -40,6 +42,9 @@ class Trainee(Protocol):
 
         Higher is better for all others that the loop may choose the best epoch by.
         """
+
+    def answers(self) -> Iterator[Answered]:
+        """Answer the tiles of the validation part one by one, as :meth:`validate` measures them."""
 
     def save(self, folder: Path) -> None:
         """Write the network into an empty folder, as it is loaded again."""

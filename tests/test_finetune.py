@@ -2,6 +2,11 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -20,14 +25,23 @@ from geosam.models.load import load_model
 from geosam.training.answers import answer
 from geosam.training.clicks import seeded
 from geosam.training.embeddings import FreshTiles, encode, store_tiles
+from geosam.training.examples import read_examples
 from geosam.training.finetune import train, train_parts
 from geosam.training.fit import Watch, fit
 from geosam.training.freeze import check_frozen, parse_part, sign_frozen
-from geosam.training.parts import Parts
+from geosam.training.parts import Parts, open_parts
 from geosam.training.promptable import Promptable
 from geosam.training.prompting import draw_prompt
-from geosam.training.recipe import FitRecipe, LossRecipe, ModelRecipe, PromptRecipe, Recipe
+from geosam.training.recipe import (
+    FitRecipe,
+    LossRecipe,
+    ModelRecipe,
+    PromptRecipe,
+    Recipe,
+    read_recipe,
+)
 from geosam.training.sample import IGNORE, Sample
+from geosam.training.scores import examine
 from geosam.training.team import Team
 from geosam.types import PixelPrompts
 
@@ -416,6 +430,110 @@ def test_an_interruption_keeps_the_work_and_says_how_to_go_on(
     resumed = CliRunner().invoke(app, [*command, "--resume", "--json"])
     assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout)["epochs"] == 3
+
+
+def told_epochs(folder):
+    path = folder / "metrics.csv"
+    return len(path.read_text().splitlines()) - 2 if path.is_file() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_says_how_to_go_on_and_the_resumed_training_ends_as_one_that_was_not_cut(
+    chips, sam2_folder, tmp_path
+):
+    command = ["train", str(chips), "--model", str(sam2_folder), *OPTIONS, "--epochs", "12"]
+    cut = [sys.executable, "-m", "geosam", *command, "-o", str(tmp_path / "cut")]
+    # A shell that runs this in the background has it ignore the signal, which is inherited.
+    process = subprocess.Popen(
+        cut,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while told_epochs(tmp_path / "cut.partial") < 1 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "cut.partial" in said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert 1 <= told_epochs(tmp_path / "cut.partial") < 12
+    assert not (tmp_path / "cut").exists()
+    for name, more in (("cut", ["--resume"]), ("whole", [])):
+        result = CliRunner().invoke(app, [*command, "-o", str(tmp_path / name), *more])
+        assert result.exit_code == 0, result.stderr
+    tables = [(tmp_path / name / "metrics.csv").read_text() for name in ("cut", "whole")]
+    assert tables[0] == tables[1]
+    for kept in ("best", "last"):
+        assert not changed(tmp_path / "whole" / kept, tmp_path / "cut" / kept)
+
+
+def test_the_best_is_measured_on_the_test_part_tile_by_tile(chips, sam2_folder, tmp_path):
+    split = {"train": ["r0", "r1"], "val": ["r2"], "test": ["r3", "r4", "r5"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    done = train(
+        chips,
+        tmp_path / "tuned",
+        model=str(sam2_folder),
+        split=str(tmp_path / "split.json"),
+        prompts="box",
+        epochs=2,
+        lr=1e-2,
+        device="cpu",
+        precision="fp32",
+    )
+    facts = json.loads((tmp_path / "tuned" / "test.json").read_text())
+    crops = open_parts(read_recipe(tmp_path / "tuned" / "recipe.toml").data, 64, 42).test
+    for when, where in (("before", sam2_folder), ("after", tmp_path / "tuned" / "best")):
+        model, ious = open_model(where), []
+        for item, sample in enumerate(crops):
+            prompt = draw_prompt(sample.label, PromptRecipe(kind="box"), seeded(0, 0, item))
+            logits, _ = model.decode(model.encode(sample.pixels[None]), [prompt])
+            water, known = logits[0] > 0, sample.label != IGNORE
+            truth = sample.label == 1
+            ious.append((water & truth).sum() / ((water | truth) & known).sum())
+        images = facts[when]["images"]
+        assert [row["iou"] for row in images.values()] == pytest.approx(ious, abs=1e-3)
+        assert [name.split()[0] for name in images] == ["r3", "r4", "r5"]
+        assert getattr(done.test, when).wet["iou"].median == pytest.approx(
+            np.median(ious), abs=1e-3
+        )
+    assert done.to_dict()["test"]["after"]["wet"]["n"] == 3
+    assert done.tiles["test"] == 3
+
+
+def test_tiles_with_next_to_no_water_count_by_their_false_water(sam2_folder):
+    wet, almost_dry = SAMPLES[0], SAMPLES[1].label.copy()
+    almost_dry[:] = 0
+    almost_dry[20:24, 20:26] = 1  # 24 of 4096 pixels
+    samples = [wet, Sample(SAMPLES[1].pixels, almost_dry, 1.0)]
+    made = trainee(sam2_folder, Recipe(fit=FIT), samples=samples)
+    found = examine(made.answers())
+    waters = [answered.water for answered in made.answers()]
+    known = wet.label != IGNORE
+    overlap = (waters[0] & (wet.label == 1)).sum()
+    union = ((waters[0] | (wet.label == 1)) & known).sum()
+    assert found.wet["iou"].mean == pytest.approx(overlap / union)
+    assert found.false_water_mean == pytest.approx((waters[1] & (almost_dry == 0)).sum() / 4096)
+    assert (found.n_wet, found.n_dry) == (1, 1)
+
+
+def test_a_recipe_says_how_its_data_are_seen(chips, tmp_path, monkeypatch):
+    data = replace(Recipe().data, path=(str(chips),))
+    seen = open_parts(replace(data, stretch="0,255"), 64, 42).train[0]
+    name = open_parts(data, 64, 42).names[0].split()[0]
+    raw = np.asarray(Image.open(chips / "images" / f"{name}.png"), np.float32) / 255
+    assert np.allclose(seen.pixels, raw.transpose(2, 0, 1), atol=1e-6)
+    given = {}
+    monkeypatch.setattr(
+        "geosam.training.parts.read_examples",
+        lambda path, kind, **more: given.update(more) or read_examples(path, kind),
+    )
+    open_parts(replace(data, resolution=2.5, scene="moved.tif"), 64, 42)
+    assert given["options"].resolution == 2.5
+    assert given["scene"] == "moved.tif"
 
 
 def test_a_folder_that_is_no_training_is_never_overwritten(chips, tmp_path):

@@ -25,6 +25,7 @@ Examples:
   geosam train chips/ --write-recipe recipe.toml        write a recipe, train nothing
   geosam train recipe.toml -o tuned
   geosam train recipe.toml -o tuned --resume            go on after an interruption
+  geosam train chips/ -o table --experiments one-by-one  prompts, losses and the like compared
   geosam segment scene.tif -o rivers.gpkg --model tuned/best
 """
 GROUPS = {"data": "scene", "model": "model", "prompts": "prompts", "loss": "model", "fit": "model"}
@@ -66,6 +67,15 @@ def _flag(setting: Setting) -> Callable:
     group="output",
 )
 @click.option(
+    "--experiments",
+    metavar="GRID",
+    help="Train once for each cell of a grid and write a table of figures before and after on the "
+    "test part, and no model: one-by-one, cross, or a TOML file with lists of values under "
+    "[factors], the base's first.",
+    cls=flags.GroupedOption,
+    group="output",
+)
+@click.option(
     "--resume",
     is_flag=True,
     help="Go on with an unfinished training of this output.",
@@ -80,6 +90,7 @@ def train(
     data: tuple[str, ...],
     output: str | None,
     write_recipe: str | None,
+    experiments: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -97,6 +108,9 @@ def train(
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output': name the folder to make.")
+    if experiments is not None:
+        _experiment(data, output, experiments, as_json, not quiet, options)
+        return
     from geosam.training.finetune import train as run
 
     trained = run(_one(data), output, progress=not quiet, **options)
@@ -138,6 +152,31 @@ def _test_summary(test: HeldOut) -> Iterator[tuple[str, str]]:
 def _change(title: str, before: float, after: float) -> Iterator[tuple[str, str]]:
     if not math.isnan(before):
         yield title, f"{before:.3f} before, {after:.3f} after"
+
+
+def _experiment(
+    data: tuple[str, ...],
+    output: str,
+    grid: str,
+    as_json: bool,
+    progress: bool,
+    options: dict[str, Any],
+) -> None:
+    """Compare the cells of a grid."""
+    from geosam.training.experiments import TABLE, run_experiments
+
+    done = run_experiments(_one(data), output, grid, progress=progress, **options)
+    if as_json:
+        text.show_json(done.to_dict())
+        return
+    lines = [
+        (row.weights, row.name, *(f"{row.median(name):.3f}" for name in ("iou", "f1")))
+        for row in done.rows
+    ]
+    text.show_columns(("Weights", "Cell", "Median IoU", "Median F1"), lines)
+    text.show_table(
+        [("Time", text.seconds(done.seconds)), ("Table", str(Path(done.output) / TABLE))]
+    )
 
 
 def summary(trained: Trained) -> Iterator[tuple[str, str]]:

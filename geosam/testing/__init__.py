@@ -2,10 +2,19 @@
 out a change.
 
 :func:`synthetic_scene` draws a river landscape with its truth; :func:`sinuous_river_mask` a plain
-mask whose islands can be counted; :class:`FakeModel` segments by brightness alone.
+mask whose islands can be counted; :func:`mislabel` spoils a label as people do; :class:`FakeModel`
+segments by brightness alone.
 """
 
+from geosam.testing.labels import mislabel
 from geosam.testing.scene import SyntheticScene, synthetic_scene, write_scene
 from geosam.testing.simple import FakeModel, sinuous_river_mask
 
-__all__ = ["FakeModel", "SyntheticScene", "sinuous_river_mask", "synthetic_scene", "write_scene"]
+__all__ = [
+    "FakeModel",
+    "SyntheticScene",
+    "mislabel",
+    "sinuous_river_mask",
+    "synthetic_scene",
+    "write_scene",
+]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from geosam.training.trainee import Trainee
 from geosam.training.workplace import (
     EMBEDDINGS,
     check_workplace,
-    leave_workplace,
+    leaving,
     open_workplace,
     publish_workplace,
     unfinished,
@@ -155,7 +154,7 @@ def train_parts(
     partial = unfinished(output)
     if team.leads:
         partial = open_workplace(output, recipe, resume, overwrite)
-    with _leaving(partial):
+    with leaving(partial):
         if team.leads and parts.split is not None:
             write_windows(partial / "windows.csv", parts.split)
         with clock.time("encode"):
@@ -218,22 +217,6 @@ def _tell(bar: Bar, row: Mapping[str, float]) -> None:
 
 def _is_wet(tiles: Tiles, item: int) -> bool:
     return bool((tiles.label(item) == WATER).any())
-
-
-@contextmanager
-def _leaving(partial: Path) -> Iterator[None]:
-    """Leave nothing of a failed start, and say of an interruption how to go on."""
-    interrupted = False
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        interrupted = True
-        raise KeyboardInterrupt(
-            f"The unfinished training stays in {partial}; the same command with --resume goes on."
-        ) from error
-    finally:
-        if not interrupted:
-            leave_workplace(partial)
 
 
 def _report(

@@ -83,7 +83,7 @@ def embed_parts(
 ) -> PartTiles:
     """Return the tiles of all parts, embedded once into a folder where that is possible."""
     if not keeps_embeddings(recipe):
-        return _fresh_tiles(parts, model, recipe)
+        return fresh_tiles(parts, model, recipe)
     found: list[Tiles] = []
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     with count("embeddings", sum(map(len, named.values())), progress and team.leads) as bar:
@@ -92,7 +92,8 @@ def embed_parts(
     return PartTiles(*found)
 
 
-def _fresh_tiles(parts: Parts, model: Sam | Sam2, recipe: Recipe) -> PartTiles:
+def fresh_tiles(parts: Parts, model: Sam | Sam2, recipe: Recipe) -> PartTiles:
+    """Return the tiles of all parts, embedded whenever they are read."""
     plan = recipe.fit
     varies = plan.flip or plan.colour > 0
     change = Variation(plan.seed, plan.flip, plan.colour) if varies else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from geosam.training.recipe import Recipe, read_recipe
 
 RECIPE = "recipe.toml"
 EMBEDDINGS = "embeddings"
+RUNS, RESULT = "runs", "result.json"
+"""Of an experiment: where its trainings lie, and what tells of one that it is finished."""
 _MAY_CHANGE = {("fit", "epochs"), ("fit", "patience"), ("fit", "lr"), ("fit", "cache")}
 """What a resumed training may be told otherwise."""
 
@@ -96,16 +100,32 @@ def _check_recipe(partial: Path, recipe: Recipe) -> None:
         )
 
 
+@contextmanager
+def leaving(partial: Path) -> Iterator[None]:
+    """Leave nothing of a failed start, and say of an interruption how to go on."""
+    interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        interrupted = True
+        raise KeyboardInterrupt(
+            f"The unfinished training stays in {partial}; the same command with --resume goes on."
+        ) from error
+    finally:
+        if not interrupted:
+            leave_workplace(partial)
+
+
 def leave_workplace(partial: Path) -> None:
     """Remove unfinished work from which nothing can be resumed: a failed start leaves nothing."""
-    if not (partial / STATE).is_file():
+    if not any(found for name in (STATE, RESULT) for found in partial.rglob(name)):
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def publish_workplace(partial: Path, output: Path) -> None:
     """Give finished work its final name, without what was only needed on the way."""
     shutil.rmtree(partial / EMBEDDINGS, ignore_errors=True)
-    (partial / STATE).unlink()
+    (partial / STATE).unlink(missing_ok=True)
     if output.exists():
         shutil.rmtree(output)
     partial.rename(output)

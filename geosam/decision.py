@@ -41,7 +41,10 @@ class Decision:
     hsv: HsvRange | None = None
     """The range that is water, where prompts come from HSV."""
     witness: str | None = None
-    """What speaks for water beside the model: index, hsv, learned, or nothing."""
+    """What finds water beside the model: index, hsv, learned, or nothing."""
+    speaks: bool = True
+    """Whether the witness is added to the model's logits. Beside clicks and boxes of a user's own it
+    only says how far the water reaches that they mean."""
     rgb_stretch: Stretch | None = None
     """Of red, green and blue, where prompts come from HSV or the learned network."""
     renditions: tuple[Stretch, ...] = ()
@@ -63,14 +66,16 @@ def decide(views: Views, options: Options) -> Decision:
     roles = views.roles
     composite = choose_composite(roles, options.composite)
     source, reason = choose_source(roles, options)
-    witness = choose_witness(roles, source, options)
+    witness, speaks = choose_witness(roles, source, options)
     notes = [f"The model sees {', '.join(composite)}.", reason]
-    decision = Decision(composite, _fit(views, composite, options), source, witness=witness)
+    decision = Decision(
+        composite, _fit(views, composite, options), source, witness=witness, speaks=speaks
+    )
     if witness == "index":
         index = _index_name(roles, options.index)
         threshold = index_threshold(views, index, options.index_threshold)
         notes.append(threshold.sentence)
-        hopeless = source == "raster" and not threshold.separable
+        hopeless = source in ("raster", "vector") and not threshold.separable
         witness = None if hopeless else witness
         decision = replace(decision, index=index, threshold=threshold, witness=witness)
     elif witness in ("hsv", "learned"):
@@ -86,18 +91,25 @@ def decide(views: Views, options: Options) -> Decision:
     return replace(decision, notes=tuple(notes))
 
 
-def choose_witness(roles: Collection[str], source: str, options: Options) -> str | None:
-    """Return what speaks for water beside the model: the prompts' own source, the index where a
-    raster is a hint, or what a file of prompts says it was made from.
+def choose_witness(
+    roles: Collection[str], source: str, options: Options
+) -> tuple[str | None, bool]:
+    """Return what finds water beside the model, and whether its logits are added to the model's.
+
+    The prompts' own source, the index where a raster is a hint, what a file of prompts says it was
+    made from; beside prompts of a user's own what would prompt by itself.
     """
+    by_index = "index" if choose_index(roles) not in (None, "ndvi") else None
     if source in ("index", "hsv", "learned"):
-        return source
+        return source, True
     if source == "raster":
-        return "index" if choose_index(roles) not in (None, "ndvi") else None
+        return by_index, True
     if source == "vector":
         made_from = prompt_origins(options.prompts)
-        return next((w for w in ("index", "learned", "hsv") if w in made_from), None)
-    return None
+        saved = next((w for w in ("index", "learned", "hsv") if w in made_from), None)
+        found = by_index or ("learned" if set(RGB) <= set(roles) else None)
+        return (saved, True) if made_from - {"user"} else (found, False)
+    return None, False
 
 
 def choose_composite(roles: Collection[str], wanted: str) -> tuple[str, str, str]:

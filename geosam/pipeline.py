@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
+import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
@@ -29,13 +30,14 @@ from geosam.decision import Decision, decide
 from geosam.errors import OptionError
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
-from geosam.prompts.scene_prompts import dense_mask
+from geosam.prompts.meant import with_water_meant
+from geosam.prompts.scene_prompts import ScenePrompts, dense_mask
 from geosam.prompts.vector import read_prompts
 from geosam.raster import open_coarse
 from geosam.regrid import onto_scene
 from geosam.segmentation import PromptSource, Segmentation, probability, segment_groups
 from geosam.tiles import TileGrid
-from geosam.types import Model
+from geosam.types import Model, Window
 from geosam.views import Views, refine, view_array
 
 HINT_ROUNDS = 3
@@ -122,7 +124,7 @@ def prepare(
         model = self_prompted(model)
     overlap = model.size // 4 if options.overlap is None else options.overlap
     grid = TileGrid(views.working.odc.geobox, model.size, overlap)
-    prompts = prompt_source(views, decision, options, materialise)
+    prompts = prompt_source(views, decision, options, model.size, materialise)
     prepared = Prepared(views, decision, model, grid, prompts)
     for _ in range(_rounds(decision, options) - 1):
         prepared = ask_again(prepared, options, materialise)
@@ -166,14 +168,18 @@ def self_prompted(model: Model) -> Model:
 
 
 def prompt_source(
-    views: Views, decision: Decision, options: Options, materialise: Materialise
+    views: Views, decision: Decision, options: Options, size: int, materialise: Materialise
 ) -> PromptSource:
     """Return what will prompt the model, and what speaks for water beside it."""
     if decision.source in ("none", "autosam"):
         return PromptSource(unprompted=True)
     evidence = None
     if decision.witness is not None:
-        evidence = materialise(water_evidence(views, decision, options), decision.witness)
+        evidence = water_evidence(views, decision, options)
+    if decision.source == "vector" and not decision.speaks:
+        return PromptSource(given=_meant(views, options, evidence, size))
+    if evidence is not None:
+        evidence = materialise(evidence, str(decision.witness))
     if decision.source == "vector":
         given = read_prompts(options.prompts, views.working.odc.geobox)
         drawn = on_grid(dense_mask(given, views.working.odc.geobox), views.working.odc.geobox)
@@ -193,6 +199,22 @@ def prompt_source(
         boxes=options.boxes,
         evidence=_weighed(evidence, coarse, decision),
     )
+
+
+def _meant(
+    views: Views, options: Options, evidence: xr.DataArray | None, size: int
+) -> ScenePrompts:
+    """Return a user's own prompts, with the water around them that they mean."""
+    geobox = views.working.odc.geobox
+    given = read_prompts(options.prompts, geobox)
+    if evidence is None:
+        return given
+    water = evidence
+
+    def find(window: Window) -> np.ndarray:
+        return water[window.slices()].values > 0
+
+    return with_water_meant(given, find, geobox.shape, size)
 
 
 def water_evidence(views: Views, decision: Decision, options: Options) -> xr.DataArray:

@@ -1,0 +1,124 @@
+"""A user's clicks and boxes with the water that is found there."""
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.features import rasterize
+
+from geosam.prompts.meant import with_water_meant
+from geosam.prompts.scene_prompts import ScenePrompts
+
+SHAPE = (120, 160)
+SIZE = 64
+
+
+@pytest.fixture
+def water():
+    """A river across the scene, and a pond."""
+    mask = np.zeros(SHAPE, bool)
+    mask[40:50, :] = True
+    mask[80:90, 100:115] = True
+    return mask
+
+
+def meant(water, **prompts):
+    seen = []
+
+    def find(window):
+        seen.append(window)
+        return water[window.slices()]
+
+    found = with_water_meant(ScenePrompts(**prompts), find, SHAPE, SIZE)
+    shapes = [(polygon, 1) for polygon in found.polygons]
+    drawn = rasterize(shapes, SHAPE, transform=Affine.identity()) if shapes else np.zeros(SHAPE)
+    return drawn.astype(bool), found, seen
+
+
+def clicks(*points, labels=None):
+    n = len(points)
+    return {
+        "points": np.array(points, float),
+        "labels": np.array(labels or [1] * n),
+        "objects": np.ones(n, int),
+        "sources": np.full(n, "user", object),
+        "tiles": np.full(n, "", object),
+    }
+
+
+def boxes(*sides):
+    n = len(sides)
+    return {
+        "boxes": np.array(sides, float),
+        "box_objects": np.arange(1, n + 1),
+        "box_tiles": np.full(n, "", object),
+    }
+
+
+def test_a_click_on_the_pond_means_the_pond_and_not_the_river(water):
+    drawn, _, _ = meant(water, **clicks((105.5, 85.5)))
+    assert (drawn == (water & (np.arange(120) > 60)[:, None])).all()
+
+
+def test_a_click_just_beside_the_water_still_means_it(water):
+    drawn, _, _ = meant(water, **clicks((99.5, 85.5)))
+    assert drawn.sum() == 150
+
+
+def test_a_click_on_a_field_adds_nothing(water):
+    drawn, found, _ = meant(water, **clicks((20.5, 100.5)))
+    assert not drawn.any()
+    assert len(found.polygons) == 0
+    assert len(found.points) == 1
+
+
+def test_only_the_surroundings_of_a_click_are_looked_at(water):
+    drawn, _, seen = meant(water, **clicks((10.5, 45.5)))
+    assert len(seen) == 1
+    assert (seen[0].row, seen[0].col) == (0, 0)
+    assert drawn[45].nonzero()[0].max() < 10.5 + SIZE + 1
+
+
+def test_a_refusing_click_takes_its_component_away(water):
+    alone = clicks((105.5, 85.5), (60.5, 45.5), labels=[1, 0])
+    drawn, _, _ = meant(water, **alone)
+    assert not drawn[45].any()
+    assert drawn[85].any()
+
+
+def test_a_box_means_the_water_inside_it(water):
+    drawn, _, _ = meant(water, **boxes((30, 35, 60, 55)))
+    expected = np.zeros(SHAPE, bool)
+    expected[40:50, 30:60] = True
+    assert (drawn == expected).all()
+
+
+def test_a_box_on_a_field_with_a_little_water_in_a_corner_stays_a_box(water):
+    drawn, found, _ = meant(water, **boxes((0, 49, 60, 119)))
+    assert not drawn.any()
+    assert len(found.boxes) == 1
+
+
+def test_an_object_with_a_polygon_of_its_own_keeps_it(water):
+    import shapely
+
+    polygon = np.empty(1, object)
+    polygon[0] = shapely.box(100, 80, 110, 85)
+    asked = clicks((105.5, 85.5)) | {
+        "polygons": polygon,
+        "polygon_labels": np.ones(1, int),
+        "polygon_objects": np.ones(1, int),
+    }
+    _, found, seen = meant(water, **asked)
+    assert not seen
+    assert len(found.polygons) == 1
+
+
+def test_objects_keep_their_numbers(water):
+    _, found, _ = meant(water, **boxes((30, 35, 60, 55), (95, 75, 120, 95)))
+    assert sorted(set(found.polygon_objects.tolist())) == [1, 2]
+
+
+def test_a_click_outside_the_grid_is_left_alone(water):
+    _, found, seen = meant(water, **clicks((-500.0, -500.0)))
+    assert not seen
+    assert len(found.polygons) == 0

@@ -155,6 +155,7 @@ def test_a_wrong_value_of_a_factor_is_refused():
 
 def test_the_table_has_a_row_for_each_network_before_and_after(done):
     assert [(r.weights, r.name) for r in done.rows] == [
+        ("all water", ""),
         ("zero-shot", "base"),
         ("zero-shot", "prompts box"),
         ("zero-shot", "masks mean/best"),
@@ -224,6 +225,15 @@ def test_the_csv_has_every_figure_and_the_markdown_a_line_a_row(done):
         assert picture.size[0] > 500
 
 
+def test_the_first_row_is_what_nothing_but_water_would_get(done):
+    labels = [river(i).label for i in (4, 5)]
+    shares = [(label == 1).sum() / (label != 255).sum() for label in labels]
+    found = done.rows[0].figures
+    assert found["wet"]["iou"]["mean"] == pytest.approx(np.mean(shares))
+    assert found["wet"]["recall"]["median"] == 1
+    assert found["pooled"]["f1"] == pytest.approx(2 * np.mean(shares) / (1 + np.mean(shares)))
+
+
 def test_tiles_are_embedded_once_for_all_cells(options, chips, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -285,7 +295,7 @@ def test_the_command_shows_the_rows(options, chips, tmp_path):
     result = CliRunner().invoke(app, [*command, "--json"])
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
-    assert [r["name"] for r in facts["rows"]] == ["base", "prompts points"] * 2
+    assert [r["name"] for r in facts["rows"]] == ["", *["base", "prompts points"] * 2]
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 2
     assert "exists already" in again.stderr

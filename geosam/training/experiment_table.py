@@ -11,13 +11,16 @@ from typing import Any
 
 from geosam.training.grid import told
 
+ZERO_SHOT, TUNED, ALL_WATER = "zero-shot", "tuned", "all water"
+"""What a row is measured of; the last is no network, but an answer of nothing but water."""
 RATIOS = ("f1", "iou", "precision", "recall", "accuracy")
 TITLES = {"f1": "F1", "iou": "IoU"}
 READING = (
     "Each figure: **median** over the test tiles with at least 1 % water (quartiles), then their mean, "
     "and the figure of all pixels of all tiles together. Ignored pixels do not count. *Water* is the "
     "share of all pixels that is called water, and in truth; *false water* the mean share in tiles "
-    "with less than 1 % water."
+    "with less than 1 % water. The row *all water* is what an answer of nothing but water gets: figures "
+    "near it say little."
 )
 PANELS = ("iou", "f1", "precision", "recall")
 
@@ -27,7 +30,7 @@ class Row:
     """One network, measured on the test part."""
 
     weights: str
-    """``zero-shot`` or ``tuned``."""
+    """``zero-shot``, ``tuned`` or ``all water``."""
 
     name: str
     """What is other than in the base."""
@@ -150,7 +153,7 @@ def draw_table(path: Path, rows: Sequence[Row]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tuned = [row for row in rows if row.weights == "tuned"]
+    tuned = [row for row in rows if row.weights == TUNED]
     figure = Figure(figsize=(13, 1.6 + 0.34 * len(tuned)), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, ratio in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True):
@@ -159,14 +162,14 @@ def draw_table(path: Path, rows: Sequence[Row]) -> None:
     axes.set_yticks(range(len(tuned)), [row.name for row in tuned])
     axes.invert_yaxis()
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=90, format="png")
 
 
 def _draw_panel(axes: Any, rows: Sequence[Row], tuned: Sequence[Row], ratio: str) -> None:
-    styles = {"zero-shot": ("0.55", "none", -0.14), "tuned": ("tab:blue", "tab:blue", 0.14)}
+    styles = {ZERO_SHOT: ("0.55", "none", -0.14), TUNED: ("tab:blue", "tab:blue", 0.14)}
     for weights, (colour, face, shift) in styles.items():
-        found = [row if weights == "tuned" else _before(row, rows) for row in tuned]
+        found = [row if weights == TUNED else _before(row, rows) for row in tuned]
         places = [i + shift for i, row in enumerate(found) if row is not None]
         shown = [row for row in found if row is not None]
         for place, row in zip(places, shown, strict=True):
@@ -174,6 +177,10 @@ def _draw_panel(axes: Any, rows: Sequence[Row], tuned: Sequence[Row], ratio: str
         medians = [row.median(ratio) for row in shown]
         label = f"{weights}: median, quartiles"
         axes.plot(medians, places, "o", color=colour, markerfacecolor=face, label=label)
+    for row in rows:
+        if row.weights == ALL_WATER:
+            label = f"{ALL_WATER}: median"
+            axes.axvline(row.median(ratio), color="tab:red", ls=":", label=label)
     axes.set_title(TITLES.get(ratio, ratio))
     axes.grid(axis="x", alpha=0.3)
 
@@ -185,6 +192,6 @@ def _before(row: Row, rows: Sequence[Row]) -> Row | None:
             value in ("", row.options[name]) or str(row.options[name]).endswith(f"/{value}")
             for name, value in other.options.items()
         )
-        if other.weights == "zero-shot" and same:
+        if other.weights == ZERO_SHOT and same:
             return other
     return None

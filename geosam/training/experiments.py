@@ -8,12 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from geosam.clock import Clock
 from geosam.errors import OptionError, TrainingError
 from geosam.models.sam import Sam
 from geosam.models.sam2 import Sam2
 from geosam.progress import Bar, count
-from geosam.training.experiment_table import Row, draw_table, write_csv, write_markdown
+from geosam.training.embeddings import Tiles
+from geosam.training.experiment_table import (
+    ALL_WATER,
+    TUNED,
+    ZERO_SHOT,
+    Row,
+    draw_table,
+    write_csv,
+    write_markdown,
+)
 from geosam.training.fit import BEST, LAST, STATE, Progress, Watch, fit
 from geosam.training.grid import Cell, Grid, make_cells, read_grid
 from geosam.training.held_out import examine_held_out, without_images
@@ -27,7 +38,9 @@ from geosam.training.learner import (
 )
 from geosam.training.parts import Parts, open_parts, write_windows
 from geosam.training.recipe import Recipe
-from geosam.training.records import read_record, write_record
+from geosam.training.records import read_record, without_nan, write_record
+from geosam.training.sample import WATER
+from geosam.training.scores import Answered, examine
 from geosam.training.settings import make_recipe
 from geosam.training.team import Team
 from geosam.training.workplace import (
@@ -52,7 +65,7 @@ class Experiments:
     """The folder."""
 
     rows: tuple[Row, ...]
-    """Networks as they were, then tuned ones, in the order of the table."""
+    """An answer of nothing but water, networks as they were, then tuned ones, as in the table."""
 
     seconds: Mapping[str, float]
     """Time of each step; ``total`` is all of it."""
@@ -150,7 +163,7 @@ def run_experiments(
         bench = Bench(parts, model, tiles, partial)
         with clock.time("train"):
             records = _run_cells(cells, bench, progress)
-        rows = tuple(_rows(cells, records))
+        rows = (_all_water(cells[0], tiles.test), *_rows(cells, records))
         _write(partial, rows, recipe, parts)
         publish_workplace(partial, Path(output))
     return Experiments(str(output), rows, clock.seconds())
@@ -220,16 +233,29 @@ def _epochs(done: Progress) -> dict[str, Any]:
     return {"epochs": done.epoch, "best_epoch": done.best_epoch, "validation": best}
 
 
+def _all_water(cell: Cell, test: Tiles) -> Row:
+    """Return what calling everything water would give: of labels with little land, a lot."""
+    labels = [(item, test.label(item)) for item in range(len(test))]
+    answers = [
+        Answered(item, {}, np.ones(label.shape, bool), label)
+        for item, label in labels
+        if (label == WATER).any()
+    ]
+    found = examine(answers)
+    figures = None if found is None else without_nan(without_images(found.to_dict()))
+    return Row(ALL_WATER, "", dict.fromkeys(cell.options, ""), figures)
+
+
 def _rows(cells: list[Cell], records: list[dict[str, Any]]) -> Iterator[Row]:
     """Yield a row for each network that was not trained, then one for each that was."""
     untrained: dict[str, Row] = {}
     for cell, record in zip(cells, records, strict=True):
-        row = Row("zero-shot", cell.name, prompting(cell.shown), _figures(record, "before"))
+        row = Row(ZERO_SHOT, cell.name, prompting(cell.shown), _figures(record, "before"))
         if "error" not in record:
             untrained.setdefault(repr(row.options), row)
     yield from untrained.values()
     for cell, record in zip(cells, records, strict=True):
-        yield Row("tuned", cell.name, cell.shown, _figures(record, "after"), record)
+        yield Row(TUNED, cell.name, cell.shown, _figures(record, "after"), record)
 
 
 def prompting(options: Mapping[str, Any]) -> dict[str, Any]:

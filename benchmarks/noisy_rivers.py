@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from PIL import Image
 from geosam.scores import pixel_scores
 from geosam.testing import mislabel, synthetic_scene
 
-PARTS = {"train": 12, "val": 4, "test": 6}
-SIDE = 512
+SCENES = {"train": 5, "val": 2, "test": 4}
+SIDE, CHIP = 1024, 256
+LEAST_WATER = 0.05
+"""Share of a chip; about the river, as the chips of the article are."""
 LOST = (0.0, 0.4)
 """Share of the water that is missing in a label, least and most."""
 
@@ -33,29 +36,38 @@ def main() -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     split: dict[str, list[str]] = {}
     seed = 0
-    for part, count in PARTS.items():
-        agreement = []
+    for part, count in SCENES.items():
+        agreement: dict[str, float] = {}
         for _ in range(count):
-            name = f"river_{seed:02d}"
-            agreement.append(write_pair(folder, name, seed, is_noisy=part != "test"))
-            split.setdefault(part, []).append(name)
+            agreement |= write_chips(folder, seed, is_noisy=part != "test")
             seed += 1
+        split[part] = list(agreement)
+        ious = list(agreement.values())
         print(
-            f"{part}: {count} images, noisy labels agree with the truth at a median IoU of "
-            f"{np.median(agreement):.3f}, mean {np.mean(agreement):.3f}"
+            f"{part}: {len(ious)} chips, noisy labels agree with the truth at a median IoU of "
+            f"{np.median(ious):.3f}, mean {np.mean(ious):.3f}"
         )
     (folder / "split.json").write_text(json.dumps(split, indent=1) + "\n")
 
 
-def write_pair(folder: Path, name: str, seed: int, is_noisy: bool) -> float:
-    """Write an image and its label, and return the IoU of the noisy label with the truth."""
+def write_chips(folder: Path, seed: int, is_noisy: bool) -> dict[str, float]:
+    """Write the chips of a scene; return the IoU of the noisy label of each with the truth."""
     made = synthetic_scene((SIDE, SIDE), seed=seed, nir=False, nodata_corner=0, dtype="uint8")
     truth = np.asarray(made.truth.values, np.uint8)
-    noisy = mislabel(truth, seed=seed, lost=np.random.default_rng(seed).uniform(*LOST))
     pixels = np.moveaxis(np.asarray(made.scene.values, np.uint8), 0, -1)
-    Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
-    Image.fromarray(noisy if is_noisy else truth).save(folder / "masks" / f"{name}.png")
-    return pixel_scores(noisy == 1, truth == 1).iou
+    found = {}
+    for row, col in product(range(0, SIDE, CHIP), repeat=2):
+        place = slice(row, row + CHIP), slice(col, col + CHIP)
+        clean = truth[place]
+        if (clean == 1).mean() < LEAST_WATER:
+            continue
+        number = seed * 1000 + len(found)
+        noisy = mislabel(clean, seed=number, lost=np.random.default_rng(number).uniform(*LOST))
+        name = f"river{seed:02d}_{row}_{col}"
+        Image.fromarray(pixels[place]).save(folder / "images" / f"{name}.png")
+        Image.fromarray(noisy if is_noisy else clean).save(folder / "masks" / f"{name}.png")
+        found[name] = pixel_scores(noisy == 1, clean == 1).iou
+    return found
 
 
 if __name__ == "__main__":

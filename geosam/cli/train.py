@@ -69,9 +69,10 @@ def _flag(setting: Setting) -> Callable:
 @click.option(
     "--experiments",
     metavar="GRID",
-    help="Train once for each cell of a grid and write a table of figures before and after on the "
-    "test part, and no model: one-by-one, cross, or a TOML file with lists of values under "
-    "[factors], the base's first.",
+    help="Train once for each cell of a grid, and write a table and a picture of figures before and "
+    "after on the test part instead of a model. one-by-one varies kind of prompt, points, negatives, "
+    "erosion, masks and loss alone; cross takes every combination; a TOML file has lists of values "
+    "under [factors], the base's first.",
     cls=flags.GroupedOption,
     group="output",
 )

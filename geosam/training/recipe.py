@@ -82,7 +82,7 @@ class DataRecipe:
     """Share set aside to choose the best epoch by."""
 
     test: float = 0.15
-    """Share that this training never looks at."""
+    """Share that the training never looks at; its best checkpoint is measured on it at the end."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ SETTINGS = (
     Setting("zoom", "data", "zoom", float, "N", "Tile pixels for each pixel of an image."),
     Setting("split", "data", "by", str, "RULE|FILE", "auto, place, scene, block, or a JSON file."),
     Setting("validation", "data", "validation", float, "SHARE", "Set aside to choose the best by."),
-    Setting("test", "data", "test", float, "SHARE", "Set aside and never looked at."),
+    Setting("test", "data", "test", float, "SHARE", "Set aside, and measured once at the end."),
     Setting("model", "model", "name", str, "NAME", "Model to start from."),
     Setting("start", "model", "start", str, "WEIGHTS", "checkpoint, or scratch: fresh weights."),
     Setting(

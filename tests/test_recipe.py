@@ -94,3 +94,15 @@ def test_the_rate_falls_along_half_a_cosine_to_a_hundredth():
 
 def test_a_text_stands_for_a_list_of_one():
     assert parse_recipe({"loss": {"losses": "dice"}}).loss.losses == ("dice",)
+
+
+def test_the_learning_rate_suits_the_checkpoint_unless_it_is_given():
+    assert make_recipe("chips").fit.lr == make_recipe("chips", model="river-tiny").fit.lr == 1e-3
+    assert make_recipe("chips", model="facebook/sam-vit-base").fit.lr == 1e-4
+    assert make_recipe("chips", model="facebook/sam-vit-base", lr=7e-6).fit.lr == 7e-6
+    assert make_recipe("chips", model="facebook/sam-vit-base", part="autosam").fit.lr == 1e-3
+    assert parse_recipe({"model": {"name": "facebook/sam-vit-base"}}).fit.lr == 1e-4
+    named = {"model": {"name": "facebook/sam-vit-base"}, "fit": {"lr": 3e-4}}
+    assert parse_recipe(named).fit.lr == 3e-4
+    other = parse_recipe({"model": {"name": "facebook/sam-vit-base", "part": "autosam"}})
+    assert other.fit.lr == 1e-3

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from geosam.errors import OptionError
-from geosam.training.recipe import Recipe, absolute_files, absolute_model, parse_recipe, read_recipe
+from geosam.training.recipe import (
+    LARGE_LR,
+    ModelRecipe,
+    Recipe,
+    absolute_files,
+    absolute_model,
+    parse_recipe,
+    read_recipe,
+)
 
 
 @dataclass(frozen=True)
@@ -114,10 +122,19 @@ def make_recipe(data: Any = None, **options: Any) -> Recipe:
         paths = [data] if isinstance(data, (str, Path)) else list(data or ())
         found = tuple(str(Path(path).resolve()) for path in paths)
         recipe = Recipe(data=replace(Recipe().data, path=found))
+        options = _for_checkpoint(options)
     recipe = apply_settings(recipe, options)
     here = Path.cwd()
     found_data = absolute_files(recipe.data, here)
     return replace(recipe, data=found_data, model=absolute_model(recipe.model, here))
+
+
+def _for_checkpoint(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the learning rate that suits the checkpoint they name."""
+    is_other = options.get("model") not in (None, ModelRecipe.name)
+    if is_other and options.get("lr") is None and options.get("part") != "autosam":
+        return {**options, "lr": LARGE_LR}
+    return dict(options)
 
 
 def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from test_models import scramble, tiny_sam2
 
 import geosam.training.experiments as experiments_module
 from geosam.cli import app
-from geosam.errors import OptionError, TrainingError
+from geosam.errors import ModelError, OptionError, TrainingError
 from geosam.models.checkpoint import find_checkpoint
 from geosam.models.load import load_model
 from geosam.scores import pixel_scores
@@ -95,7 +96,7 @@ def test_a_cross_has_every_combination_once_and_no_box_twice():
         prompts, *others, loss = values
         expected.add((prompts, loss) if prompts == "box" else (prompts, *others, loss))
     assert len(cells) == len(expected)
-    assert len({cell.key for cell in cells}) == len(expected)
+    assert len({cell.key() for cell in cells}) == len(expected)
 
 
 def test_every_factor_reaches_the_recipe_of_its_cell():
@@ -199,7 +200,7 @@ def test_figures_after_are_those_of_the_same_training_alone(done, options, chips
         )
         device = options["device"]
         rest = {k: v for k, v in options.items() if k != "device"}
-        alone = train(recipe, tmp_path / cell.key, device=device, **rest)
+        alone = train(recipe, tmp_path / cell.key(), device=device, **rest)
         expected = alone.to_dict()["test"]["after"]
         found = row(done, "tuned", cell.name)
         assert found.figures == expected
@@ -269,6 +270,23 @@ def test_a_cell_that_is_finished_is_not_run_again(done, options, chips, tmp_path
     assert [r.figures for r in made.rows] == [r.figures for r in done.rows]
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
     assert not list((tmp_path / "t").rglob("*.safetensors"))
+
+
+def test_other_weights_than_before_are_trained_anew(options, chips, tmp_path):
+    cell = make_cells(SMALL, Recipe())[0]
+    assert cell.key("a") != cell.key("b")
+    where = tmp_path / "model"
+    shutil.copytree(options["model"], where)
+
+    def change(trainee, plan, folder, **more):
+        network = tiny_sam2()
+        network.save_pretrained(where)
+        return fit(trainee, plan, folder, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(experiments_module, "fit", change)
+        with pytest.raises(ModelError, match="changed while the experiment ran"):
+            run_experiments(chips, tmp_path / "t", SMALL, **options | {"model": str(where)})
 
 
 def test_a_cell_whose_loss_is_not_finite_says_so_and_the_others_go_on(

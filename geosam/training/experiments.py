@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from geosam.clock import Clock
-from geosam.errors import OptionError, TrainingError
+from geosam.errors import ModelError, OptionError, TrainingError
 from geosam.models.sam import Sam
 from geosam.models.sam2 import Sam2
 from geosam.progress import Bar, count
@@ -164,7 +164,7 @@ def run_experiments(
         with clock.time("train"):
             records = _run_cells(cells, bench, progress)
         rows = (_all_water(cells[0], tiles.test), *_rows(cells, records))
-        _write(partial, rows, recipe, parts)
+        _write(partial, rows, recipe, bench)
         publish_workplace(partial, Path(output))
     return Experiments(str(output), rows, clock.seconds())
 
@@ -196,7 +196,7 @@ def _run_cells(cells: list[Cell], bench: Bench, progress: bool) -> list[dict[str
 
 def _run_cell(cell: Cell, bench: Bench, bar: Bar) -> dict[str, Any]:
     """Train and measure one cell, unless that was done before; return what was found."""
-    folder = bench.folder / RUNS / cell.key
+    folder = bench.folder / RUNS / cell.key(bench.model.signature)
     bar.set_description(cell.name)
     if (folder / RESULT).is_file():
         bar.update(cell.recipe.fit.epochs)
@@ -219,6 +219,11 @@ def _train_cell(cell: Cell, bench: Bench, folder: Path, bar: Bar) -> dict[str, A
     recipe = cell.recipe
     tiles = bench.tiles_of(recipe)
     model, source = load_learner(recipe, bench.device)
+    if model.signature != bench.model.signature:
+        raise ModelError(
+            f"The weights in {source} changed while the experiment ran. Leave them alone, and use "
+            "--resume with them as they are now: every cell is trained anew."
+        )
     trainee = make_trainee(model, bench.parts, tiles.seen_by(model), recipe, source)
     watch = Watch(epoch=lambda row: bar.update(int(row["epoch"] > 0)))
     names = bench.parts.names
@@ -272,10 +277,11 @@ def _figures(record: Mapping[str, Any], when: str) -> dict[str, Any] | None:
     return None if figures is None else without_images(figures)
 
 
-def _write(folder: Path, rows: tuple[Row, ...], recipe: Recipe, parts: Parts) -> None:
+def _write(folder: Path, rows: tuple[Row, ...], recipe: Recipe, bench: Bench) -> None:
+    parts = bench.parts
     sizes = [len(part) for part in (parts.train, parts.validation, parts.test)]
     about = (
-        f"{recipe.model.name}; {sizes[0]} tiles to train with, {sizes[1]} to choose the best epoch "
+        f"{recipe.model.name} (weights {bench.model.signature[:12]}); {sizes[0]} tiles to train with, {sizes[1]} to choose the best epoch "
         f"by, {sizes[2]} to test with; at most {recipe.fit.epochs} epochs, batches of "
         f"{recipe.fit.batch}, learning rate {recipe.fit.lr:g}, seed {recipe.fit.seed}."
     )

@@ -89,10 +89,16 @@ class Cell:
         idle = _idle(self.options)
         return {name: "" if name in idle else value for name, value in self.options.items()}
 
-    @property
-    def key(self) -> str:
-        """A name for files, the same for the same training."""
-        digest = hashlib.sha256(self.recipe.to_toml().encode()).hexdigest()[:8]
+    def key(self, signature: str = "") -> str:
+        """Return a name for files, the same for the same training of the same weights.
+
+        Parameters
+        ----------
+        signature
+            Of the model that is trained.
+        """
+        text = self.recipe.to_toml() + signature
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         words = "".join(c if c.isalnum() else "-" for c in self.name)
         return f"{words[:40].strip('-')}-{digest}"
 

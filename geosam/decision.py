@@ -48,7 +48,7 @@ class Decision:
     rgb_stretch: Stretch | None = None
     """Of red, green and blue, where prompts come from HSV or the learned network."""
     renditions: tuple[Stretch, ...] = ()
-    """Stretches in which the learned network sees red, green and blue; its answers are averaged."""
+    """Stretches of three bands in which the learned network sees the scene; its answers are averaged."""
     notes: tuple[str, ...] = ()
     """The choices in sentences, for a person."""
 
@@ -78,6 +78,8 @@ def decide(views: Views, options: Options) -> Decision:
         hopeless = source in ("raster", "vector") and not threshold.separable
         witness = None if hopeless else witness
         decision = replace(decision, index=index, threshold=threshold, witness=witness)
+        if _network_knows(decision, threshold):
+            decision = replace(decision, renditions=(decision.stretch,))
     elif witness in ("hsv", "learned"):
         _check_bands(roles, RGB, f"--prompts {witness}")
         hsv = parse_hsv(options.hsv) if options.hsv else DEFAULT_HSV
@@ -89,6 +91,13 @@ def decide(views: Views, options: Options) -> Decision:
         )
         decision = replace(decision, hsv=hsv, rgb_stretch=stretch, renditions=seen)
     return replace(decision, notes=tuple(notes))
+
+
+def _network_knows(decision: Decision, threshold: Threshold) -> bool:
+    """Whether the learned network may speak beside an index: it has seen these three bands, and there
+    is water by the index at all.
+    """
+    return threshold.separable and decision.composite in (COLOUR_INFRARED, RGB)
 
 
 def choose_witness(

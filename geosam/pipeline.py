@@ -24,6 +24,7 @@ from geosam.coarse import (
     is_related,
     mean_evidence,
     network_evidence,
+    with_companion,
     without_slivers,
 )
 from geosam.decision import Decision, decide
@@ -183,7 +184,8 @@ def prompt_source(
     if decision.source == "vector":
         given = read_prompts(options.prompts, views.working.odc.geobox)
         drawn = on_grid(dense_mask(given, views.working.odc.geobox), views.working.odc.geobox)
-        return PromptSource(given=given, evidence=_weighed(evidence, drawn, decision))
+        beside = _beside(views, options, decision, materialise)
+        return PromptSource(given=given, evidence=_weighed(evidence, drawn, decision, beside))
     coarse = materialise(_coarse(views, options, decision, evidence), "mask")
     rule = PromptRule(
         f"{decision.source}/{decision.witness}" if decision.source == "raster" else decision.source,
@@ -197,7 +199,9 @@ def prompt_source(
         rule=rule,
         dense=options.dense,
         boxes=options.boxes,
-        evidence=_weighed(evidence, coarse, decision),
+        evidence=_weighed(
+            evidence, coarse, decision, _beside(views, options, decision, materialise)
+        ),
     )
 
 
@@ -224,10 +228,14 @@ def water_evidence(views: Views, decision: Decision, options: Options) -> xr.Dat
         seen = views.scene if views.is_refined else views.working
         evidence = index_evidence(seen, decision.index, decision.threshold)
         return refine(evidence, views.working.odc.geobox) if views.is_refined else evidence
-    assert decision.rgb_stretch is not None
     if decision.witness == "hsv":
-        assert decision.hsv is not None
+        assert decision.hsv is not None and decision.rgb_stretch is not None
         return hsv_evidence(views.working, decision.rgb_stretch, decision.hsv)
+    return learned_evidence(views, decision, options)
+
+
+def learned_evidence(views: Views, decision: Decision, options: Options) -> xr.DataArray:
+    """Return the logits of the learned network, which looks twice: (y, x) float32, lazily."""
     from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 
     network = load_learned(options.device, options.precision)
@@ -239,14 +247,28 @@ def water_evidence(views: Views, decision: Decision, options: Options) -> xr.Dat
     return without_slivers(evidence, views.working)
 
 
+def _beside(
+    views: Views, options: Options, decision: Decision, materialise: Materialise
+) -> xr.DataArray | None:
+    """Return what the learned network says where an index prompts."""
+    if decision.witness != "index" or not decision.renditions:
+        return None
+    return materialise(learned_evidence(views, decision, options), "learned")
+
+
 def _weighed(
-    evidence: xr.DataArray | None, coarse: xr.DataArray, decision: Decision
+    evidence: xr.DataArray | None,
+    coarse: xr.DataArray,
+    decision: Decision,
+    beside: xr.DataArray | None,
 ) -> xr.DataArray | None:
     """Return evidence as it is added to the model's logits, without the water that is not meant."""
     if evidence is None or decision.witness == "hsv":
         return None
-    weight = NETWORK_WEIGHT if decision.witness == "learned" else 1.0
-    return bounded(evidence, coarse, weight)
+    if decision.witness == "learned":
+        return bounded(evidence, coarse, NETWORK_WEIGHT)
+    speaks = bounded(evidence, coarse)
+    return speaks if beside is None else with_companion(speaks, beside)
 
 
 def _coarse(

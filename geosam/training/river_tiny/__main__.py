@@ -63,10 +63,15 @@ def _train_promptable(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    """Put what was trained into the package: `--coarse` and `--promptable` into `--out`."""
-    tiles = validation_tiles(load_all(options.data, "val", options.cache), count=24)
+    """Put what was trained into the package: `--coarse` and `--promptable` into `--out`.
+
+    The logs are added to those of earlier phases.
+    """
     settled = load_coarse(options.coarse)
-    shift = settle_threshold(settled, tiles)
+    shift = 0.0
+    if options.settle:
+        tiles = validation_tiles(load_all(options.data, "val", options.cache), count=24)
+        shift = settle_threshold(settled, tiles)
     options.out.mkdir(parents=True, exist_ok=True)
     save_coarse(settled, options.out / "coarse")
     for path in sorted(options.promptable.iterdir()):
@@ -77,7 +82,8 @@ def _export(options: argparse.Namespace) -> None:
         options.coarse.parent / "coarse_log.csv",
         options.promptable.parent / "promptable_log.csv",
     )
-    (options.out / "training_log.csv").write_text("\n".join(log.read_text() for log in logs))
+    with (options.out / "training_log.csv").open("a") as log_file:
+        log_file.writelines(log.read_text() + "\n" for log in logs)
     sys.stdout.write(f"threshold of the coarse network moved by {shift:+.2f}\n")
 
 
@@ -107,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--without", nargs="*", default=[], metavar="SET")
     parser.add_argument("--start", type=Path)
     parser.add_argument("--peak", type=float)
+    parser.add_argument("--settle", action="store_true", help="move the threshold by validation")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--model", type=Path, default=EMBEDDED)
     parser.add_argument("--minutes", type=float, default=75.0)

@@ -56,6 +56,10 @@ class Row:
         value = None if self.figures is None else self.figures["wet"][ratio]["median"]
         return math.nan if value is None else float(value)
 
+    def pooled(self, ratio: str) -> float:
+        """Return a figure over all pixels of all tiles; NaN where there is none."""
+        return math.nan if self.figures is None else float(self.figures["pooled"][ratio])
+
     def quartiles(self, ratio: str) -> tuple[float, float]:
         """Return the lower and the upper quartile of a figure."""
         if self.figures is None or math.isnan(self.median(ratio)):
@@ -162,7 +166,7 @@ def draw_table(path: Path, rows: Sequence[Row]) -> None:
     axes.set_yticks(range(len(tuned)), [row.name for row in tuned])
     axes.invert_yaxis()
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     figure.savefig(path, dpi=90, format="png")
 
 
@@ -177,6 +181,8 @@ def _draw_panel(axes: Any, rows: Sequence[Row], tuned: Sequence[Row], ratio: str
         medians = [row.median(ratio) for row in shown]
         label = f"{weights}: median, quartiles"
         axes.plot(medians, places, "o", color=colour, markerfacecolor=face, label=label)
+        together = [row.pooled(ratio) for row in shown]
+        axes.plot(together, places, "x", color=colour, label=f"{weights}: all pixels")
     for row in rows:
         if row.weights == ALL_WATER:
             label = f"{ALL_WATER}: median"

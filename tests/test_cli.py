@@ -18,7 +18,17 @@ from geosam.options import Options
 from geosam.raster import GeosamWarning
 from geosam.testing import FakeModel, write_scene
 
-COMMANDS = {"segment", "info", "coarse", "prompts", "vectorize", "evaluate", "models", "demo"}
+COMMANDS = {
+    "segment",
+    "info",
+    "coarse",
+    "prompts",
+    "vectorize",
+    "evaluate",
+    "models",
+    "train",
+    "demo",
+}
 MODEL = FakeModel(size=64, name="river-tiny")
 
 

@@ -27,13 +27,17 @@ def check_workplace(output: Path, recipe: Recipe, resume: bool, overwrite: bool)
     ------
     OutputError
         If the output or unfinished work is there and nothing says what to do with it, its parent
-        is missing, or what is to be resumed had another recipe.
+        is missing, or what is to be resumed is not there or had another recipe.
     """
     partial = unfinished(output)
     if not output.parent.is_dir():
         raise OutputError(f"Output folder {output.parent} does not exist. Make it first.")
     _check_output(output, resume, overwrite)
-    if partial.exists() and resume:
+    if resume and not partial.exists():
+        raise OutputError(
+            f"There is nothing to resume: {partial} does not exist. Leave --resume out to start."
+        )
+    if resume:
         _check_recipe(partial, recipe)
     elif partial.exists() and not overwrite:
         raise OutputError(

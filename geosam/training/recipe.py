@@ -244,6 +244,8 @@ def read_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     try:
         tables = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise OptionError(f"Recipe {path} does not exist. Check its path.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"Recipe {path} cannot be read as TOML ({error}). Mend it.") from error
     recipe = parse_recipe(tables, str(path))

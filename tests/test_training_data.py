@@ -342,7 +342,7 @@ class TestScene:
             read_examples(scene[0], labels=tmp_path / "far.geojson")
 
     def test_a_scene_without_polygons_is_refused(self, scene):
-        with pytest.raises(OptionError, match="name its polygons"):
+        with pytest.raises(OptionError, match="Name polygons with --labels"):
             read_examples(scene[0])
 
     def test_it_is_seen_as_inference_sees_it(self, scene, vectors):

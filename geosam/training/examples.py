@@ -188,7 +188,10 @@ def read_examples(
         from geosam.training.outlined import read_outlined
 
         if labels is None:
-            raise OptionError(f"{source} is a scene: name its polygons of water with labels.")
+            raise OptionError(
+                f"{source} is taken for a scene, and nothing says where its water is. Name polygons "
+                "with --labels, or give a folder with images and masks."
+            )
         examples = [read_outlined(source, labels, seen, labelled)]
     elif found == "geopackage":
         from geosam.training.outlined import read_corrected
@@ -213,6 +216,11 @@ def _find_kind(source: Path, kind: str, labels: object) -> str:
     if kind != "auto":
         return kind
     if labels is not None:
+        if (source / "images").is_dir():
+            raise OptionError(
+                f"--labels names the polygons of one scene, and {source} is a folder of images and "
+                "masks. Leave --labels out, or give the scene."
+            )
         return "polygons"
     if source.suffix.lower() == ".gpkg":
         return "geopackage"

@@ -89,6 +89,11 @@ def _example(pair: _Pair, water: int, options: Options) -> Example:
 
 
 def _list_images(folder: Path) -> dict[str, Path]:
+    if folder.name in ("images", *MASK_FOLDERS) and (folder.parent / "images").is_dir():
+        raise InputError(
+            f"{folder} is one half of labelled data. Give {folder.parent}, which holds images and "
+            "their masks."
+        )
     if not (folder / "images").is_dir():
         raise InputError(
             f"{folder} has no folder images. Put images into {folder / 'images'} and their masks "
@@ -129,8 +134,8 @@ def _match(
     bare = [name for name in images if name not in masks]
     if bare and unmatched == "refuse":
         raise InputError(
-            f"{images[bare[0]]} has no mask ({len(bare)} of {len(images)} images have none). Add "
-            "it, or say what to do with such images: skip them, or take them for land."
+            f"{images[bare[0]]} has no mask ({len(bare)} of {len(images)} images have none). Add it, "
+            "or say what to do with such images: --unmatched skip, or --unmatched land."
         )
     alone = [name for name in masks if name not in images]
     if alone and unmatched == "refuse":

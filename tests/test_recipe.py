@@ -58,7 +58,7 @@ def test_a_wrong_recipe_is_one_sentence_that_names_what_is_wrong(tmp_path, text,
 def test_every_option_reaches_its_place_in_the_recipe():
     other = {str: "joint", int: 7, float: 0.07, bool: True}
     names = {"prompts": "box", "start": "scratch", "schedule": "constant", "precision": "bf16"}
-    names |= {"best_by": "f1", "cache": "off", "erode": False}
+    names |= {"best_by": "f1", "cache": "off", "erode": False, "unmatched": "skip"}
     for setting in SETTINGS:
         value = names.get(setting.name, other[setting.kind])
         recipe = apply_settings(Recipe(), {setting.name: value})

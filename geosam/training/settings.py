@@ -53,6 +53,9 @@ SETTINGS = (
     Setting(
         "water_value", "data", "water_value", int, "N", "Mask value that is water, such as 255."
     ),
+    Setting(
+        "unmatched", "data", "unmatched", str, "HOW", "Images without a mask: refuse, skip, land."
+    ),
     Setting("bands", "data", "bands", str, "ROLES", "Band roles, as in segment."),
     Setting("composite", "data", "composite", str, "ROLES", "Three bands that the model sees."),
     Setting("stretch", "data", "stretch", str, "STRETCH", "Radiometric stretch, as in segment."),

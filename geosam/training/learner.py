@@ -15,6 +15,7 @@ from geosam.progress import Bar, count
 from geosam.training.autosam import auto_sam
 from geosam.training.embeddings import FreshTiles, Tiles, store_tiles
 from geosam.training.freeze import parse_part
+from geosam.training.losses import parse_loss
 from geosam.training.parts import Parts
 from geosam.training.promptable import Promptable
 from geosam.training.recipe import Recipe
@@ -59,8 +60,13 @@ def load_learner(recipe: Recipe, device: str, name: str = "") -> tuple[Sam | Sam
     ------
     ModelError
         If it is no SAM or SAM 2.
+    OptionError
+        If the recipe names no such loss or part: said here, before the tiles are embedded.
     """
     settings = recipe.model
+    parse_part(settings.part, settings.start)
+    for text in recipe.loss.losses:
+        parse_loss(text)
     found = name or settings.name
     model = load_model(
         found, device=device, precision=recipe.fit.precision, tile_size=settings.tile_size

@@ -127,7 +127,9 @@ def layer_names(path: str | os.PathLike) -> list[str]:
     try:
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
     except DataSourceError as error:
-        raise InputError(f"{path} cannot be read as a vector file: {error}.") from error
+        # What follows the semicolon is advice to programmers.
+        reason = str(error).split(";")[0].rstrip(".")
+        raise InputError(f"{path} cannot be read as a vector file: {reason}.") from error
     return [name for name in names if name != _STYLES]
 
 

@@ -2,6 +2,7 @@ import base64
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pyogrio
 import pytest
 from nbclient import NotebookClient
@@ -10,12 +11,14 @@ from geosam.testing import write_scene
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 FIRST = NOTEBOOKS / "01_first_river.ipynb"
+SECOND = NOTEBOOKS / "02_fine_tune.ipynb"
+ALL = pytest.mark.parametrize("path", [FIRST, SECOND], ids=lambda path: path.stem)
 LAYERS = {"outlines", "islands", "prompts", "prompt_boxes", "prompt_masks", "tiles", "runs"}
 
 
-def execute(folder: Path, **parameters: str) -> nbformat.NotebookNode:
-    """Run the notebook to its end in a folder, with other values in its first cell."""
-    notebook = nbformat.read(FIRST, as_version=4)
+def execute(folder: Path, path: Path = FIRST, **parameters: object) -> nbformat.NotebookNode:
+    """Run a notebook to its end in a folder, with other values in its first cell."""
+    notebook = nbformat.read(path, as_version=4)
     asked = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     asked.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
     client = NotebookClient(
@@ -78,15 +81,62 @@ def test_the_notebook_takes_a_scene_of_ones_own_without_a_truth_or_a_near_infrar
     assert len(figures(notebook)) >= 7
 
 
-def test_the_notebook_is_kept_without_outputs_and_for_any_python():
-    notebook = nbformat.read(FIRST, as_version=4)
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebook")
+    return execute(folder, SECOND, epochs=2), folder / "fine_tune"
+
+
+def test_the_second_notebook_runs_to_its_end_and_draws_its_figures(tuned):
+    notebook, results = tuned
+    assert "Written to" in printed(notebook)
+    pictures = figures(notebook)
+    assert len(pictures) >= 6
+    assert min(len(picture) for picture in pictures) > 10_000
+    for name in ("tuned/best/model.safetensors", "prompter/best/autosam", "tuned/curves.png"):
+        assert (results / name).exists()
+    windows = pd.read_csv(results / "tuned/windows.csv")
+    assert windows.groupby("example").part.nunique().max() == 1  # no scene in two parts
+    assert "upstream" in set(windows.example)  # the corrected GeoPackage
+
+
+def test_the_second_notebook_shows_no_warnings(tuned):
+    shown = printed(tuned[0], "stderr").splitlines()
+    assert not [line for line in shown if "Warning" in line and "NotGeoreferenced" not in line]
+
+
+@pytest.mark.slow
+def test_what_the_second_notebook_says_of_held_out_scenes_is_so(tmp_path):
+    execute(tmp_path, SECOND)
+    prompts, scenes = (
+        pd.read_csv(tmp_path / f"fine_tune/by_{name}.csv", index_col=0)
+        for name in ("prompt", "scene")
+    )
+    gain = prompts["tuned"] - prompts["median IoU as shipped"]
+    assert gain["a rough mask"] > 0.03
+    assert gain["a box"] > 0.03
+    assert gain.mean() > 0.05
+    for n in (1, 2):
+        shipped, decoder, learnt = (
+            scenes.loc[f"{name}, scene {n}"]
+            for name in ("as shipped", "decoder tuned", "prompts learnt")
+        )
+        assert decoder.precision > shipped.precision
+        assert learnt.IoU > shipped.IoU + 0.1
+        assert learnt.recall > decoder.recall
+
+
+@ALL
+def test_a_notebook_is_kept_without_outputs_and_for_any_python(path):
+    notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert not outputs(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
 
 
-def test_the_cells_a_reader_meets_are_short():
-    notebook = nbformat.read(FIRST, as_version=4)
+@ALL
+def test_the_cells_a_reader_meets_are_short(path):
+    notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         assert folded or cell.cell_type == "markdown" or len(cell.source.splitlines()) <= 25

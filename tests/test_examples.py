@@ -13,6 +13,7 @@ ANSWERS = {
     "01_segment_a_scene.py": ("rivers.gpkg", "probability above 0.5"),
     "02_your_own_prompts.py": ("own.gpkg", "with these prompts"),
     "03_compare_with_truth.py": ("all_bands.gpkg", "boundary F1"),
+    "04_fine_tune_on_corrected_outlines.py": ("after.gpkg", "the loss of the"),
 }
 
 

@@ -385,7 +385,7 @@ def test_it_learns_to_find_water_without_prompts_and_nothing_on_land(folders, tm
     plan = FitRecipe(epochs=4, batch=3, lr=2e-3, warmup=2, patience=0)
     done = fit(trainee, plan, made_folder(tmp_path))
     before, after = done.rows[0], done.rows[-1]
-    assert before["iou_median"] < 0.4 and before["false_water"] > 0.02
+    assert before["iou_median"] < 0.6 and before["false_water"] > 0.02
     assert after["iou_median"] > 0.8 and after["false_water"] < 0.01
 
 

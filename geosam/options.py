@@ -152,6 +152,7 @@ class Options:
         "M",
     )
     aoi: str | Path | None = _option(None, "output", "Work only inside these polygons.", "AOI.gpkg")
+    resume: bool = _option(False, "output", "Go on with a run that was interrupted.")
     overwrite: bool = _option(False, "output", "Replace what an earlier run wrote.")
 
     def __post_init__(self) -> None:
@@ -162,6 +163,8 @@ class Options:
             raise OptionError(
                 f"Device {self.device!r} is unknown. Use one of {', '.join(DEVICES)}."
             )
+        if self.resume and self.overwrite:
+            raise OptionError("--resume goes on and --overwrite starts anew. Give one of them.")
         _between("threshold", self.threshold, 0.0, 1.0)
         for name in ("resolution", "tile_size", "batch_size", "workers", "points", "rounds"):
             _positive(name, getattr(self, name))

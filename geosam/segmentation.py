@@ -1,17 +1,18 @@
-"""Pixels, prompts and a model -> one lazy raster of water probability."""
+"""Pixels, prompts and a model -> the mosaic of a scene's logits, and their probability."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from geosam.masks import SKIPPED_NO_PROMPT, TileMask, segment_tiles
-from geosam.mosaic import accumulate, mosaic_logits, read_tiles
+from geosam.masks import SKIPPED_NO_PROMPT, segment_tiles
+from geosam.mosaic import Answer, Index, Mosaic, Work, accumulate, read_tiles
 from geosam.prompts.automatic import NODATA, PromptRule, prompts_from_coarse
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, tile_prompts
 from geosam.stretch import Stretch
@@ -22,22 +23,8 @@ from geosam.windows import blocks_of, read_window
 
 GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
-
-
-@dataclass(frozen=True)
-class TileRow:
-    """One row of the ``tiles`` layer."""
-
-    tile: Tile
-    """The tile."""
-    status: str
-    """``done``, ``skipped_nodata``, ``skipped_no_prompt`` or ``failed``."""
-    seconds: float
-    """Its share of the model's time."""
-    error: str
-    """Why it failed."""
-    predicted_iou: float
-    """The model's own estimate, NaN where not done."""
+LEAST_SIDE = 2
+"""Tiles a side that a block has at least, so that large ones too come in batches."""
 
 
 @dataclass(frozen=True)
@@ -60,33 +47,21 @@ class PromptSource:
     """Whether every tile is decoded without any prompt, or prompts itself."""
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """A segmentation that has not been computed yet."""
-
-    grid: TileGrid
-    """The tiles."""
-    logits: da.Array
-    """(y, x) float32 on the model's grid."""
-    rows: tuple[Delayed, ...]
-    """Tasks, one a group, each a list of :class:`TileRow`; they share the groups' work with
-    `logits`, so compute both together."""
-
-
 def group_side(grid: TileGrid) -> int:
     """Return how many tiles a side a group has."""
-    return max(1, round(GROUP_PX / grid.stride))
+    return max(LEAST_SIDE, round(GROUP_PX / grid.stride))
 
 
-def segment_groups(
+def segmentation(
     scene: xr.DataArray,
     grid: TileGrid,
     model: Model,
     stretch: Stretch,
     prompts: PromptSource,
+    drawn: Mapping[Index, Delayed],
     batch_size: int = 8,
-) -> Segmentation:
-    """Segment every tile of a grid, lazily.
+) -> Mosaic:
+    """Lay out the segmentation of every tile of a grid, without computing any.
 
     Parameters
     ----------
@@ -100,50 +75,44 @@ def segment_groups(
         Of the three bands the model sees.
     prompts
         Where prompts come from.
+    drawn
+        Tasks that give the prompts each group owns, where a coarse mask gives them; see
+        :func:`group_prompts`.
     batch_size
-        Tiles that go through the encoder at once.
+        Tiles that go through the encoder at once; a batch never leaves its group.
     """
-    groups = group_tiles(grid, group_side(grid))
     composite = blocks_of(scene.sel(band=list(stretch.bands)))
     dense = None if prompts.coarse is None or not prompts.dense else blocks_of(prompts.coarse)
-    points = group_prompts(groups, prompts)
-    shared = {
-        "model": model,
-        "stretch": stretch,
-        "given": prompts.given,
-        "unprompted": prompts.unprompted,
-        "boxes": prompts.boxes,
-        "batch_size": batch_size,
-    }
-    done = {
-        index: task(_segment_group, group=group, **shared)(
+    segment = partial(
+        _segment_group,
+        overlap=grid.overlap,
+        model=model,
+        stretch=stretch,
+        given=prompts.given,
+        unprompted=prompts.unprompted,
+        boxes=prompts.boxes,
+        batch_size=batch_size,
+    )
+
+    def work(group: TileGroup) -> Work:
+        inputs = (
             read_window(composite, group.read),
             None if dense is None else read_window(dense, group.read, NODATA),
-            [points[near] for near in around(index) if near in points],
+            [drawn[near] for near in around(group.index) if near in drawn],
         )
-        for index, group in groups.items()
-    }
+        return Work(partial(segment, group=group), inputs)
 
-    def planes(group: TileGroup) -> Delayed:
-        return task(_planes, group=group, overlap=grid.overlap)(done[group.index])
-
-    rows = tuple(task(_rows, group=group)(done[index]) for index, group in groups.items())
-    logits = mosaic_logits(grid, groups, planes)
-    if prompts.evidence is not None:
-        logits = logits + da.asarray(prompts.evidence.data).rechunk(logits.chunks)
-    return Segmentation(grid, logits, rows)
+    return Mosaic(grid, group_tiles(grid, group_side(grid)), work)
 
 
-def group_prompts(
-    groups: Mapping[tuple[int, int], TileGroup], prompts: PromptSource
-) -> dict[tuple[int, int], Delayed]:
+def group_prompts(grid: TileGrid, prompts: PromptSource) -> dict[Index, Delayed]:
     """Return tasks that draw the prompts each group owns, where a coarse mask gives them."""
     if prompts.rule is None or prompts.coarse is None:
         return {}
     coarse = blocks_of(prompts.coarse)
     return {
         index: task(_draw, group=group, rule=prompts.rule)(read_window(coarse, group.read, NODATA))
-        for index, group in groups.items()
+        for index, group in group_tiles(grid, group_side(grid)).items()
     }
 
 
@@ -163,7 +132,8 @@ def _segment_group(
     unprompted: bool,
     boxes: bool,
     batch_size: int,
-) -> list[TileMask]:
+    overlap: int,
+) -> Answer:
     here = (given or merge_prompts(drawn)).within(group.read)
     windows = read_tiles(pixels, group.read, group.tiles)
     asked = [
@@ -173,7 +143,10 @@ def _segment_group(
     shown = [
         _show(window, tile, stretch) for window, tile in zip(windows, group.tiles, strict=True)
     ]
-    return segment_tiles(model, shown, asked, batch_size=batch_size)
+    masks = segment_tiles(model, shown, asked, batch_size=batch_size)
+    skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
+    planes = accumulate(group, [mask.logits for mask in masks], skipped, overlap)
+    return Answer(planes, tuple(replace(mask, logits=None) for mask in masks))
 
 
 def _cut_coarse(coarse: np.ndarray | None, group: TileGroup, tile: Tile) -> np.ndarray | None:
@@ -192,18 +165,6 @@ def _show(window: np.ndarray, tile: Tile, stretch: Stretch) -> np.ndarray | None
     """Stretch what the model sees, or return None where the pixels the tile owns have no data."""
     core = window[(..., *tile.core.slices(tile.read))]
     return stretch.apply(window) if np.isfinite(core).any() else None
-
-
-def _planes(masks: Sequence[TileMask], group: TileGroup, overlap: int) -> np.ndarray:
-    skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
-    return accumulate(group, [mask.logits for mask in masks], skipped, overlap)
-
-
-def _rows(masks: Sequence[TileMask], group: TileGroup) -> list[TileRow]:
-    return [
-        TileRow(tile, mask.status, mask.seconds, mask.error, mask.predicted_iou)
-        for tile, mask in zip(group.tiles, masks, strict=True)
-    ]
 
 
 def probability(logits: da.Array) -> da.Array:

@@ -9,10 +9,9 @@ from geosam.raster.scene import (
     preview,
     read,
 )
-from geosam.raster.sources import GeosamWarning, Source, inspect_picture, inspect_scene
+from geosam.raster.sources import Source, inspect_picture, inspect_scene
 
 __all__ = [
-    "GeosamWarning",
     "Source",
     "coarsen",
     "describe",

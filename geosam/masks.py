@@ -82,7 +82,7 @@ def _attempt(
     pixels: Sequence[np.ndarray | None],
     prompts: Sequence[Sequence[PixelPrompts]],
 ) -> list[TileMask]:
-    """Segment a batch; where it fails, tile by tile, so that one bad tile is one bad tile."""
+    """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile."""
     started = perf_counter()
     try:
         masks = _segment_batch(model, [pixels[i] for i in batch], [prompts[i] for i in batch])
@@ -91,7 +91,9 @@ def _attempt(
     except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
         if len(batch) == 1:
             return [TileMask(FAILED, error=f"{type(error).__name__}: {error}")]
-        return [mask for i in batch for mask in _attempt(model, [i], pixels, prompts)]
+        # Too much for the memory of a GPU, or one bad tile: either is found by halving.
+        halves = (batch[: len(batch) // 2], batch[len(batch) // 2 :])
+        return [mask for half in halves for mask in _attempt(model, half, pixels, prompts)]
     share = (perf_counter() - started) / len(batch)
     return [TileMask(DONE, logits, score, share) for logits, score in masks]
 

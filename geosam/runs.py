@@ -27,7 +27,8 @@ from geosam.durable import Durable, Keep
 from geosam.export.cog import as_stored, write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
-from geosam.masks import TileMask
+from geosam.ground import moved
+from geosam.masks import FAILED, TileMask
 from geosam.options import Options
 from geosam.pipeline import (
     SEGMENT,
@@ -41,7 +42,7 @@ from geosam.pipeline import (
 )
 from geosam.prompts.automatic import NODATA, coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
-from geosam.raster import Source, fingerprint, inspect_scene
+from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene
 from geosam.results import open_result
 from geosam.resume import describe_run, settle
 from geosam.segmentation import group_side
@@ -124,6 +125,8 @@ class Job:
     """What was asked for."""
     folder: Path
     """Unfinished work."""
+    faults: Faults
+    """What could not be read."""
     started: datetime
     """When it began."""
     clock: Clock
@@ -213,12 +216,13 @@ def open_job(
             check_resume(output)
         partial = unfinished(output) if options.resume else None
         check_targets(targets, [*source.paths, *others], options.overwrite, partial)
-        views, aoi = view_scene(source, options)
+        faults = Faults(unfinished(output) / "faults")
+        views, aoi = view_scene(source, options, faults.tell)
         # Chosen before the model is loaded, or even fetched: what is wrong here is said at once.
         decision = decide(views, options)
     resume = options.resume if targets.outlines else None
     with partial_folder(output, options.overwrite, resume) as folder:
-        yield Job(source, views, decision, aoi, options, folder, started, clock, progress)
+        yield Job(source, views, decision, aoi, options, folder, faults, started, clock, progress)
 
 
 def as_paths(scene: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
@@ -247,15 +251,17 @@ def inspect_source(paths: Sequence[str], options: Options) -> Source:
     )
 
 
-def view_scene(source: Source, options: Options) -> tuple[Views, gpd.GeoSeries | None]:
+def view_scene(
+    source: Source, options: Options, tell: Tell | None = None
+) -> tuple[Views, gpd.GeoSeries | None]:
     """Look at the scene, or the part of it around the area of interest."""
-    whole = view_source(source, options.resolution, chunks=CHUNK_PX)
+    whole = view_source(source, options.resolution, chunks=CHUNK_PX, tell=tell)
     if options.aoi is None:
         return whole, None
     aoi = read_aoi(options.aoi, source.geobox)
     coarser = pixel_m(whole.working.odc.geobox) / pixel_m(source.geobox)
     part = part_around(aoi, source.geobox, coarser, options.tile_size)
-    return view_source(source, options.resolution, part, CHUNK_PX), aoi
+    return view_source(source, options.resolution, part, CHUNK_PX, tell), aoi
 
 
 @contextmanager
@@ -319,11 +325,27 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
         write_raster(mask, job.folder / "mask.tif", kind="mask", overwrite=True)
     groups = group_tiles(prepared.grid, group_side(prepared.grid))
     answers = keep.answers(SEGMENT).tiles(groups)
-    return [
+    rows = [
         (tile, mask)
         for index, group in groups.items()
         for tile, mask in zip(group.tiles, answers[index], strict=True)
     ]
+    return _with_faults(rows, job.faults, prepared)
+
+
+def _with_faults(rows: list[TileRow], faults: Faults, prepared: Prepared) -> list[TileRow]:
+    """Let the tiles fail that own pixels which could not be read."""
+    areas, reasons = faults.areas()
+    if not reasons:
+        return rows
+    pixel = abs(prepared.grid.geobox.affine.a)
+    tree = shapely.STRtree(shapely.buffer(areas, -pixel / 100, join_style="mitre"))
+    owners, told = tree.query(_boxes(rows, prepared), predicate="intersects")
+    failed = {
+        int(owner): TileMask(FAILED, error=reasons[k])
+        for owner, k in zip(owners, told, strict=True)
+    }
+    return [(tile, failed.get(n, mask)) for n, (tile, mask) in enumerate(rows)]
 
 
 def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, gpd.GeoDataFrame]:
@@ -355,11 +377,6 @@ def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:
 
 
 def _tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
-    affine, scene = prepared.grid.geobox.affine, prepared.grid.scene
-    cores = [tile.core.intersection(scene) for tile, _ in rows]
-    corners = np.array([[c.col, c.row, c.col_end, c.row_end] for c in cores if c is not None])
-    boxes = shapely.box(*corners.reshape(-1, 4).T)
-    to_world = [affine.a, affine.b, affine.d, affine.e, affine.c, affine.f]
     return gpd.GeoDataFrame(
         {
             "tile": [tile.name for tile, _ in rows],
@@ -368,9 +385,17 @@ def _tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
             "error": [mask.error for _, mask in rows],
             "predicted_iou": [mask.predicted_iou for _, mask in rows],
         },
-        geometry=gpd.GeoSeries(boxes).affine_transform(to_world).values,
+        geometry=_boxes(rows, prepared),
         crs=str(prepared.grid.geobox.crs),
     )
+
+
+def _boxes(rows: Sequence[TileRow], prepared: Prepared) -> np.ndarray:
+    """Return what each tile owns of the scene, as polygons in its CRS."""
+    scene = prepared.grid.scene
+    cores = [tile.core.intersection(scene) for tile, _ in rows]
+    corners = np.array([[c.col, c.row, c.col_end, c.row_end] for c in cores if c is not None])
+    return moved(shapely.box(*corners.reshape(-1, 4).T), prepared.grid.geobox.affine)
 
 
 def run_table(job: Job, prepared: Prepared, command: str = "segment") -> pd.DataFrame:
@@ -395,7 +420,7 @@ def run_table(job: Job, prepared: Prepared, command: str = "segment") -> pd.Data
 
 def _write(job: Job, targets: Targets, layers: dict[str, Any], prepared: Prepared) -> None:
     with job.clock.time("write"):
-        write_geopackage(job.folder / "outlines.gpkg", **layers)
+        write_geopackage(job.folder / "outlines.gpkg", overwrite=True, **layers)
         if targets.quicklook is not None:
             _draw(job, layers["outlines"])
 

@@ -1,5 +1,7 @@
 """A run that is killed, whenever, goes on where it was and ends as if nothing had happened."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +14,9 @@ import pytest
 import rasterio
 
 import geosam
+from geosam.batch import run_each
 from geosam.errors import GeosamWarning, OptionError, OutputError
+from geosam.ledger import Ledger
 from geosam.testing import FakeModel, write_scene
 
 RUN = """
@@ -250,3 +254,64 @@ def test_ctrl_c_finishes_the_blocks_in_flight_and_says_how_to_go_on(scene, tmp_p
     assert lines[-1].startswith("Interrupted. The unfinished work stays in")
     assert lines[-1].endswith("--resume goes on.")
     assert out.with_name("cut.gpkg.partial").is_dir()
+
+
+def test_a_folder_of_runs_goes_on_where_it_was(scene, tmp_path, monkeypatch):
+    model = FakeModel()
+    monkeypatch.setattr("geosam.batch.load", lambda options: model)
+    scenes = [tmp_path / f"{name}.tif" for name in ("a", "b", "c")]
+    for path in scenes:
+        path.write_bytes(scene.read_bytes())
+    run_each(scenes[:1], tmp_path, resolution=1)
+    finished = (tmp_path / "a.gpkg").stat().st_mtime_ns
+    stop = Counting(FakeModel(), fail_at=1, error=KeyboardInterrupt())
+    with pytest.warns(GeosamWarning), pytest.raises(KeyboardInterrupt):
+        geosam.run(scenes[1], tmp_path / "b.gpkg", resolution=1, model=stop)
+    reports = run_each(scenes, tmp_path, resolution=1, resume=True)
+    assert list(reports) == [str(path) for path in scenes[1:]]
+    assert (tmp_path / "a.gpkg").stat().st_mtime_ns == finished
+
+
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("geosam.segmentation.GROUP_PX", 64)
+    write, written = Ledger._write, []
+
+    def run_full(ledger, path, arrays):
+        written.append(path)
+        if len(written) == 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(ledger, path, arrays)
+
+    monkeypatch.setattr(Ledger, "_write", run_full)
+    with pytest.raises(OutputError, match=r"disk is full.*--resume goes on"):
+        run(scene, tmp_path, "cut", model=FakeModel(), workers=1)
+    monkeypatch.undo()
+    assert not list((tmp_path / "cut.gpkg.partial").rglob("*.unfinished"))
+    report = run(scene, tmp_path, "cut", model=FakeModel(), resume=True)
+    assert report.outlines > 0
+
+
+STUCK = """
+import sys, time, geosam.segmentation, geosam.cli
+def segment_tiles(*_, **__):
+    open(sys.argv[4] + ".stuck", "w").close()
+    time.sleep(60)
+geosam.segmentation.segment_tiles = segment_tiles
+geosam.cli.main()
+"""
+
+
+def test_ctrl_c_twice_does_not_wait(scene, tmp_path):
+    out = tmp_path / "cut.gpkg"
+    words = ["segment", str(scene), "-o", str(out), "--resolution", "1"]
+    process = subprocess.Popen([sys.executable, "-c", STUCK, *words], stderr=subprocess.PIPE)
+    while process.poll() is None and not out.with_name("cut.gpkg.stuck").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Ctrl-C again stops at once" in errors.decode()
+    assert errors.decode().splitlines()[-1].endswith("--resume goes on.")

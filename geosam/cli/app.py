@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from geosam import __version__
 from geosam.cli.extras import demo, models
-from geosam.cli.messages import choose_logs, chosen_warnings, exit_status
+from geosam.cli.messages import INTERRUPTED, choose_logs, chosen_warnings, exit_status
 from geosam.cli.segment import segment
 from geosam.cli.steps import coarse, info, prompts
 from geosam.cli.train import train
@@ -30,7 +31,7 @@ Exit status:
     1  finished, but some tiles failed; the layer `tiles` lists them
     2  the request or its input is wrong, and one sentence says how to mend it
     3  an error that should not happen, or too little memory
-  130  interrupted
+  130  interrupted; where work was done, --resume goes on
 """
 
 
@@ -72,4 +73,12 @@ for command in (segment, info, coarse, prompts, vectorize, evaluate, train, mode
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Python would wait for threads in the middle of a block: whoever insists does not.
+            os._exit(INTERRUPTED)
+        raise

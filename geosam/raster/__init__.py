@@ -1,5 +1,6 @@
 """Any raster that GDAL opens -> a lazy scene with band roles and validity."""
 
+from geosam.raster.faults import Faults, Tell
 from geosam.raster.scene import (
     coarsen,
     describe,
@@ -12,7 +13,9 @@ from geosam.raster.scene import (
 from geosam.raster.sources import Source, inspect_picture, inspect_scene
 
 __all__ = [
+    "Faults",
     "Source",
+    "Tell",
     "coarsen",
     "describe",
     "fingerprint",

@@ -17,6 +17,7 @@ _HOMES = {
     "info": "geosam.inspection",
     "write_coarse": "geosam.commands",
     "write_prompts": "geosam.commands",
+    "fill_store": "geosam.commands",
     "vectorize": "geosam.commands",
     "train": "geosam.training.finetune",
     "load_model": "geosam.models.load",

@@ -14,11 +14,11 @@ import pandas as pd
 from geosam import __version__
 from geosam.clock import Clock
 from geosam.durable import Durable
-from geosam.errors import PromptError
+from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.options import Options
-from geosam.pipeline import load
+from geosam.pipeline import encode_prepared, load
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import fingerprint, inspect_scene
@@ -147,6 +147,41 @@ def write_prompts(
         "polygons": len(drawn.polygons),
     }
     return _written(job, output, counts)
+
+
+def fill_store(scene: Scene, *, progress: bool = False, **options: Any) -> Written:
+    """Encode the tiles of a scene into an embedding store: what ``geosam encode`` does.
+
+    Tiles without data or prompts are left out, and so are those that are there already.
+
+    Parameters
+    ----------
+    scene
+        A raster, or several of the same bands and CRS.
+    progress
+        Whether to show bars on standard error.
+    **options
+        Those of :class:`geosam.options.Options`; `store` is needed.
+
+    Raises
+    ------
+    GeosamError
+        If the request or its input is wrong.
+    """
+    chosen = Options.of(options)
+    if chosen.store is None:
+        raise OptionError("geosam encode needs --store DIR: the folder to fill.")
+    with open_job(scene, Path(chosen.store), Targets(), chosen, progress) as job:
+        model = load(chosen)
+        with shared_threads(chosen, model) as crew:
+            keep = Durable(job.folder, crew, job.clock, job.show)
+            prepared = prepare_job(job, model, keep)
+            store = prepared.store
+            assert store is not None
+            before = store.count()
+            wanted = encode_prepared(prepared, chosen.batch_size, keep)
+    counts = {"tiles": len(prepared.grid), "wanted": wanted, "encoded": store.count() - before}
+    return _written(job, chosen.store, counts)
 
 
 def _written(job: Job, output: str | Path, counts: Mapping[str, float]) -> Written:

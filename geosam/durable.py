@@ -25,6 +25,7 @@ from geosam.mosaic import Mosaic, blend_task, blended
 from geosam.progress import count
 from geosam.prompts.scene_prompts import ScenePrompts, from_arrays, to_arrays
 from geosam.tasks import task
+from geosam.tiles import TileGroup
 
 BAND_ROWS = 4
 """Rows of blocks that are handed out together at least: what lies beside a band is looked at twice."""
@@ -114,6 +115,28 @@ class Durable:
 
         self._fill(ledger, sorted(drawn), tasks, name)
         return {index: task(_read_prompts, ledger=ledger, index=index)() for index in drawn}
+
+    def tally(
+        self, groups: Mapping[Index, TileGroup], count: Callable[[TileGroup], Delayed], name: str
+    ) -> int:
+        """Do what there is to do with the groups that are not done, and add up what they count.
+
+        Parameters
+        ----------
+        groups
+            By index.
+        count
+            Returns a task for a group that gives ``{"n": array}``.
+        name
+            What the counts are kept under.
+        """
+        ledger = Ledger(self.folder / name)
+
+        def tasks(indices: Sequence[Index]) -> list[Delayed]:
+            return [count(groups[index]) for index in indices]
+
+        self._fill(ledger, sorted(groups), tasks, name)
+        return sum(int(ledger.load(index)["n"]) for index in groups)
 
     def answers(self, name: str) -> Answers:
         """Return what is kept of the groups of a mosaic beside its blocks."""

@@ -80,7 +80,7 @@ class Ledger:
             for name, values in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(
-                        member, np.ascontiguousarray(values), allow_pickle=False
+                        member, np.asarray(values, order="C"), allow_pickle=False
                     )
 
 

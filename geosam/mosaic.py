@@ -42,7 +42,7 @@ class Answer:
 class Work:
     """What it takes to answer a group, as something that can be done here, elsewhere or not at all."""
 
-    function: Callable[..., Answer]
+    function: Callable[..., Any]
     """Answers the group."""
     inputs: tuple[Any, ...]
     """Its arguments: tasks, or lists of tasks."""
@@ -98,13 +98,13 @@ def blended(mosaic: Mosaic, name: str = "") -> da.Array:
     dask.array.Array
         (y, x) float32 logits, one chunk a group; :data:`SKIPPED` and :data:`UNKNOWN` as said there.
     """
-    answers = {index: answer(mosaic.work(group)) for index, group in mosaic.groups.items()}
+    answers = {index: work_task(mosaic.work(group)) for index, group in mosaic.groups.items()}
     blocks = [[_chunk(mosaic, answers, (i, j)) for j in mosaic.cols] for i in mosaic.rows]
     return da.block(blocks)
 
 
-def answer(work: Work) -> Delayed:
-    """Return the task that answers a group."""
+def work_task(work: Work) -> Delayed:
+    """Return the task that does it."""
     return task(work.function)(*work.inputs)
 
 

@@ -31,9 +31,10 @@ from geosam.coarse import (
     without_slivers,
 )
 from geosam.decision import Decision, decide
-from geosam.durable import Keep, Lazy
+from geosam.durable import Durable, Keep, Lazy
+from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError
-from geosam.mosaic import Index
+from geosam.mosaic import Index, work_task
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
 from geosam.prompts.meant import with_water_meant
@@ -41,8 +42,16 @@ from geosam.prompts.scene_prompts import ScenePrompts, dense_mask
 from geosam.prompts.vector import read_prompts
 from geosam.raster import open_coarse
 from geosam.regrid import onto_scene
-from geosam.segmentation import PromptSource, group_prompts, probability, segmentation
-from geosam.tiles import TileGrid
+from geosam.segmentation import (
+    PromptSource,
+    encode_group,
+    group_prompts,
+    group_side,
+    group_work,
+    probability,
+    segmentation,
+)
+from geosam.tiles import TileGrid, group_tiles
 from geosam.types import Model, Window
 from geosam.views import Views, refine, view_array
 
@@ -71,6 +80,8 @@ class Prepared:
     """The tiles on the model's grid."""
     prompts: PromptSource
     """Where prompts come from."""
+    store: EmbeddingStore | None = None
+    """Where embeddings are kept."""
 
 
 def segment(
@@ -123,8 +134,7 @@ def prepare(
     model = model or load(options)
     if decision.source == "autosam":
         model = self_prompted(model)
-    overlap = model.size // 4 if options.overlap is None else options.overlap
-    grid = TileGrid(views.working.odc.geobox, model.size, overlap)
+    grid = tile_grid(views.working.odc.geobox, model, options)
     prompts = prompt_source(views, decision, options, model.size, keep)
     prepared = Prepared(views, decision, model, grid, prompts)
     for k in range(1, _rounds(decision, options)):
@@ -135,6 +145,12 @@ def prepare(
 def draw(prepared: Prepared, keep: Keep = LAZY, name: str = SEGMENT) -> Mapping[Index, Delayed]:
     """Return tasks that give the prompts of each group, where the coarse mask gives them."""
     return keep.prompts(group_prompts(prepared.grid, prepared.prompts), f"{name}_prompts")
+
+
+def tile_grid(geobox: GeoBox, model: Model, options: Options) -> TileGrid:
+    """Return the tiles of a grid as the model sees them; they share a quarter where not said."""
+    overlap = model.size // 4 if options.overlap is None else options.overlap
+    return TileGrid(geobox, model.size, overlap)
 
 
 def _rounds(decision: Decision, options: Options) -> int:
@@ -307,10 +323,26 @@ def segment_prepared(
         prepared.prompts,
         drawn,
         batch_size,
+        prepared.store,
     )
     logits = keep.mosaic(mosaic, name)
     evidence = prepared.prompts.evidence
     return logits if evidence is None else logits + da.asarray(evidence.data).rechunk(logits.chunks)
+
+
+def encode_prepared(prepared: Prepared, batch_size: int, keep: Durable) -> int:
+    """Encode all tiles that have data and prompts into the store, and return how many those are."""
+    work = group_work(
+        prepared.views.working,
+        partial(encode_group, batch_size=batch_size),
+        prepared.model,
+        prepared.decision.stretch,
+        prepared.prompts,
+        draw(prepared, keep),
+        prepared.store,
+    )
+    groups = group_tiles(prepared.grid, group_side(prepared.grid))
+    return keep.tally(groups, lambda group: work_task(work(group)), "encode")
 
 
 def water_probability(prepared: Prepared, logits: da.Array) -> xr.DataArray:

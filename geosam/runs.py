@@ -24,6 +24,7 @@ from geosam.clock import Clock
 from geosam.crew import Crew, Threads
 from geosam.decision import Decision, decide
 from geosam.durable import Durable, Keep
+from geosam.embeddings import EmbeddingStore, open_store, sign
 from geosam.export.cog import as_stored, write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
@@ -37,6 +38,7 @@ from geosam.pipeline import (
     load,
     prepare,
     segment_prepared,
+    tile_grid,
     water_mask,
     water_probability,
 )
@@ -48,7 +50,7 @@ from geosam.resume import describe_run, settle
 from geosam.segmentation import group_side
 from geosam.stretch import fit_stretch
 from geosam.tasks import task
-from geosam.tiles import group_tiles
+from geosam.tiles import group_tiles, zoom, zoom_factor
 from geosam.types import Model, Tile
 from geosam.vectors import MIN_AREA_PX, islands, outlines
 from geosam.views import Views, pixel_m, view_source
@@ -288,7 +290,19 @@ def identity(job: Job, model: Model) -> dict[str, Any]:
 
 def prepare_job(job: Job, model: Model, keep: Keep) -> Prepared:
     """Choose and lay out; what later steps read more than once is computed once."""
-    return prepare(job.views, job.options, model, keep, job.decision)
+    # What is wrong with a store is said before anything is computed.
+    store = None if job.options.store is None else _open_store(job, model, job.options.store)
+    prepared = prepare(job.views, job.options, model, keep, job.decision)
+    return replace(prepared, store=store)
+
+
+def _open_store(job: Job, model: Model, folder: str | Path) -> EmbeddingStore:
+    """Open the store of the whole scene, whatever part of it is looked at."""
+    factor = zoom_factor(pixel_m(job.views.scene.odc.geobox), job.options.resolution)
+    grid = tile_grid(zoom(job.source.geobox, factor), model, job.options)
+    signature = sign(model, job.decision.stretch, grid, fingerprint(job.source))
+    with job.clock.time("store"):
+        return open_store(folder, model, grid, signature)
 
 
 def all_prompts(job: Job, prepared: Prepared, keep: Keep) -> ScenePrompts:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
+from geosam.embeddings import EmbeddingStore
 from geosam.masks import SKIPPED_NO_PROMPT, segment_tiles
 from geosam.mosaic import Answer, Index, Mosaic, Work, accumulate, read_tiles
 from geosam.prompts.automatic import NODATA, PromptRule, prompts_from_coarse
@@ -25,6 +27,9 @@ GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
 LEAST_SIDE = 2
 """Tiles a side that a block has at least, so that large ones too come in batches."""
+
+Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
+"""For each tile what the model sees, None without data, and what it is asked."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def segmentation(
     prompts: PromptSource,
     drawn: Mapping[Index, Delayed],
     batch_size: int = 8,
+    store: EmbeddingStore | None = None,
 ) -> Mosaic:
     """Lay out the segmentation of every tile of a grid, without computing any.
 
@@ -80,18 +86,40 @@ def segmentation(
         :func:`group_prompts`.
     batch_size
         Tiles that go through the encoder at once; a batch never leaves its group.
+    store
+        Where features are kept and looked for.
+    """
+    segment = partial(_segment_group, overlap=grid.overlap, batch_size=batch_size)
+    work = group_work(scene, segment, model, stretch, prompts, drawn, store)
+    return Mosaic(grid, group_tiles(grid, group_side(grid)), work)
+
+
+def group_work(
+    scene: xr.DataArray,
+    function: Callable[..., Any],
+    model: Model,
+    stretch: Stretch,
+    prompts: PromptSource,
+    drawn: Mapping[Index, Delayed],
+    store: EmbeddingStore | None = None,
+) -> Callable[[TileGroup], Work]:
+    """Return what says how a group is worked on: the function on what the model sees of it.
+
+    Parameters
+    ----------
+    scene, model, stretch, prompts, drawn, store
+        As in :func:`segmentation`.
+    function
+        Takes pixels, coarse mask and prompts of a group, and these settings by name.
     """
     composite = blocks_of(scene.sel(band=list(stretch.bands)))
     dense = None if prompts.coarse is None or not prompts.dense else blocks_of(prompts.coarse)
-    segment = partial(
-        _segment_group,
-        overlap=grid.overlap,
-        model=model,
+    look = partial(
+        _look,
         stretch=stretch,
         given=prompts.given,
         unprompted=prompts.unprompted,
         boxes=prompts.boxes,
-        batch_size=batch_size,
     )
 
     def work(group: TileGroup) -> Work:
@@ -100,9 +128,9 @@ def segmentation(
             None if dense is None else read_window(dense, group.read, NODATA),
             [drawn[near] for near in around(group.index) if near in drawn],
         )
-        return Work(partial(segment, group=group), inputs)
+        return Work(partial(function, look=look, group=group, model=model, store=store), inputs)
 
-    return Mosaic(grid, group_tiles(grid, group_side(grid)), work)
+    return work
 
 
 def group_prompts(grid: TileGrid, prompts: PromptSource) -> dict[Index, Delayed]:
@@ -121,19 +149,52 @@ def _draw(coarse: np.ndarray, group: TileGroup, rule: PromptRule) -> ScenePrompt
 
 
 def _segment_group(
+    *inputs: Any,
+    look: Callable[..., Seen],
+    group: TileGroup,
+    model: Model,
+    store: EmbeddingStore | None,
+    batch_size: int,
+    overlap: int,
+) -> Answer:
+    shown, asked = look(*inputs, group=group)
+    embed = None if store is None else store.embedder(model, group.tiles)
+    masks = segment_tiles(model, shown, asked, batch_size=batch_size, embed=embed)
+    skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
+    planes = accumulate(group, [mask.logits for mask in masks], skipped, overlap)
+    return Answer(planes, tuple(replace(mask, logits=None) for mask in masks))
+
+
+def encode_group(
+    *inputs: Any,
+    look: Callable[..., Seen],
+    group: TileGroup,
+    model: Model,
+    store: EmbeddingStore,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """Encode the tiles of a group that have data and prompts into the store, and return how many."""
+    shown, asked = look(*inputs, group=group)
+    embed = store.embedder(model, group.tiles)
+    active = [i for i, prompts in enumerate(asked) if prompts and shown[i] is not None]
+    for start in range(0, len(active), batch_size):
+        batch = active[start : start + batch_size]
+        embed(batch, np.stack([p for i in batch if (p := shown[i]) is not None]))
+    return {"n": np.array(len(active))}
+
+
+def _look(
     pixels: np.ndarray,
     coarse: np.ndarray | None,
     drawn: Sequence[ScenePrompts],
     *,
     group: TileGroup,
-    model: Model,
     stretch: Stretch,
     given: ScenePrompts | None,
     unprompted: bool,
     boxes: bool,
-    batch_size: int,
-    overlap: int,
-) -> Answer:
+) -> Seen:
+    """Return what the model sees of each tile of a group, and what it is asked."""
     here = (given or merge_prompts(drawn)).within(group.read)
     windows = read_tiles(pixels, group.read, group.tiles)
     asked = [
@@ -143,10 +204,7 @@ def _segment_group(
     shown = [
         _show(window, tile, stretch) for window, tile in zip(windows, group.tiles, strict=True)
     ]
-    masks = segment_tiles(model, shown, asked, batch_size=batch_size)
-    skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
-    planes = accumulate(group, [mask.logits for mask in masks], skipped, overlap)
-    return Answer(planes, tuple(replace(mask, logits=None) for mask in masks))
+    return shown, asked
 
 
 def _cut_coarse(coarse: np.ndarray | None, group: TileGroup, tile: Tile) -> np.ndarray | None:

@@ -31,8 +31,15 @@ Examples:
   geosam segment scene.tif -o rivers.gpkg --prompts prompts.gpkg  once you have mended them
 """
 
+ENCODE_EXAMPLES = """\b
+Examples:
+  geosam encode ortho.tif --store embeddings
+  geosam segment ortho.tif -o rivers.gpkg --store embeddings                      nothing is encoded again
+  geosam segment ortho.tif -o other.gpkg --store embeddings --prompts mine.gpkg   nor with other prompts
+"""
+
 scenes_argument = click.argument("scenes", metavar="SCENE...", nargs=-1)
-_NOT_DECODED = ("batch_size",)
+_NOT_DECODED = ("batch_size", "store")
 
 
 @click.command(cls=flags.GroupedCommand, epilog=INFO_EXAMPLES)
@@ -126,6 +133,27 @@ def prompts(
         "{polygons} polygons"
     )
     show_written(written, [("Prompts", line.format(**counts))], as_json)
+
+
+@click.command(cls=flags.GroupedCommand, epilog=ENCODE_EXAMPLES)
+@scenes_argument
+@flags.scene_flags(("scene", "model", "prompts"), ("rounds",))
+@flags.only_flags("aoi")
+@flags.json_flag
+@flags.quiet_flag
+@flags.debug_flag
+def encode(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Fill an embedding store, so that asking with other prompts later encodes nothing.
+
+    Only tiles with data and with prompts are encoded: --prompts none takes all that have data. A
+    store that was interrupted, or filled in part, is gone on with.
+    """
+    from geosam.commands import fill_store
+
+    written = fill_store(scenes, progress=not quiet, **options)
+    counts = {name: int(value) for name, value in written.counts.items()}
+    line = "{wanted} of {tiles} have data and prompts; {encoded} were encoded now"
+    show_written(written, [("Tiles", line.format(**counts))], as_json)
 
 
 def show_written(written: Written, facts: list[tuple[str, str]], as_json: bool) -> None:

@@ -15,6 +15,7 @@ _HOMES = {
     "evaluate": "geosam.evaluation",
     "evaluate_set": "geosam.evaluation",
     "info": "geosam.inspection",
+    "plan": "geosam.planning",
     "write_coarse": "geosam.commands",
     "write_prompts": "geosam.commands",
     "fill_store": "geosam.commands",

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import dask
 from dask.callbacks import Callback
@@ -19,15 +19,15 @@ FINISHING = "Interrupted: the blocks in flight are finished. Ctrl-C again stops 
 
 
 class Crew(Protocol):
-    """Computes tasks that keep their own results."""
+    """Computes tasks."""
 
-    def compute(self, tasks: Sequence[Delayed], counted: str, bar: Bar) -> None:
-        """Compute tasks and all they need.
+    def compute(self, tasks: Sequence[Delayed], counted: str, bar: Bar) -> tuple[Any, ...]:
+        """Compute tasks and all they need, and return what they give.
 
         Parameters
         ----------
         tasks
-            What is wanted; each keeps what it finds out.
+            What is wanted. What is large is kept by the task that made it, and not returned.
         counted
             Name of the function whose tasks move the bar.
         bar
@@ -47,12 +47,12 @@ class Threads:
     workers: int
     """How many work side by side."""
 
-    def compute(self, tasks: Sequence[Delayed], counted: str, bar: Bar) -> None:
+    def compute(self, tasks: Sequence[Delayed], counted: str, bar: Bar) -> tuple[Any, ...]:
         """Compute tasks; see :class:`Crew`."""
         # A pool of its own is waited for, whatever ends the computation.
         with ThreadPoolExecutor(self.workers) as pool, _Counter(bar, counted):
             try:
-                dask.compute(*tasks, scheduler="threads", pool=pool)
+                return dask.compute(*tasks, scheduler="threads", pool=pool)
             except KeyboardInterrupt:
                 warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
                 raise

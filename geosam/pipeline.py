@@ -34,7 +34,7 @@ from geosam.decision import Decision, decide
 from geosam.durable import Durable, Keep, Lazy
 from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError
-from geosam.mosaic import Index, work_task
+from geosam.mosaic import Index, Mosaic, work_task
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
 from geosam.prompts.meant import with_water_meant
@@ -314,20 +314,23 @@ def segment_prepared(
     prepared: Prepared, batch_size: int, keep: Keep = LAZY, name: str = SEGMENT
 ) -> da.Array:
     """Segment all tiles: (y, x) float32 logits on the model's grid, with what speaks beside it."""
-    drawn = draw(prepared, keep, name)
-    mosaic = segmentation(
+    logits = keep.mosaic(lay_out(prepared, batch_size, keep, name), name)
+    evidence = prepared.prompts.evidence
+    return logits if evidence is None else logits + da.asarray(evidence.data).rechunk(logits.chunks)
+
+
+def lay_out(prepared: Prepared, batch_size: int, keep: Keep = LAZY, name: str = SEGMENT) -> Mosaic:
+    """Return the mosaic of all tiles, with the prompts drawn and nothing else computed."""
+    return segmentation(
         prepared.views.working,
         prepared.grid,
         prepared.model,
         prepared.decision.stretch,
         prepared.prompts,
-        drawn,
+        draw(prepared, keep, name),
         batch_size,
         prepared.store,
     )
-    logits = keep.mosaic(mosaic, name)
-    evidence = prepared.prompts.evidence
-    return logits if evidence is None else logits + da.asarray(evidence.data).rechunk(logits.chunks)
 
 
 def encode_prepared(prepared: Prepared, batch_size: int, keep: Durable) -> int:

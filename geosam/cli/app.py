@@ -13,7 +13,7 @@ from geosam import __version__
 from geosam.cli.extras import demo, models
 from geosam.cli.messages import INTERRUPTED, choose_logs, chosen_warnings, exit_status
 from geosam.cli.segment import segment
-from geosam.cli.steps import coarse, encode, info, prompts
+from geosam.cli.steps import coarse, encode, info, plan, prompts
 from geosam.cli.train import train
 from geosam.cli.vectors import evaluate, vectorize
 
@@ -67,7 +67,19 @@ def app(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (segment, info, coarse, prompts, encode, vectorize, evaluate, train, models, demo):
+for command in (
+    segment,
+    plan,
+    info,
+    coarse,
+    prompts,
+    encode,
+    vectorize,
+    evaluate,
+    train,
+    models,
+    demo,
+):
     app.add_command(command)
 
 

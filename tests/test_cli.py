@@ -19,6 +19,8 @@ from geosam.options import Options
 from geosam.testing import FakeModel, write_scene
 
 COMMANDS = {
+    "plan",
+    "encode",
     "segment",
     "info",
     "coarse",

@@ -7,6 +7,7 @@ and ``encoded`` says which tiles are there. Any number of processes may write at
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,8 +204,6 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 
 def _make(path: Path, model: Model, grid: TileGrid, signature: Mapping[str, Any]) -> None:
-    import zarr
-
     from geosam.models.features import to_half
 
     if not path.parent.is_dir():
@@ -213,27 +212,39 @@ def _make(path: Path, model: Model, grid: TileGrid, signature: Mapping[str, Any]
         )
     # What a model's maps are called, and how large they are, is known from one answer.
     maps = to_half(model.encode(np.full((1, 3, model.size, model.size), 0.5, np.float32)))
-    shape = tuple(signature["tile_grid"]["shape"])
     try:
-        group = zarr.open_group(path, mode="w")
-        for name, values in maps.items():
-            inner = values.shape[1:]
-            axes = [f"{axis}_{name}" for axis in ("channel", "y", "x")][-len(inner) :]
-            group.create_array(
-                name, shape=shape + inner, chunks=(1, 1, *inner), dtype="float16",
-                fill_value=np.nan, dimension_names=["tile_row", "tile_col", *axes],
-            )  # fmt: skip
-        group.create_array(
-            ENCODED, shape=shape, chunks=(1, 1), dtype="uint8", fill_value=0,
-            dimension_names=["tile_row", "tile_col"],
-        )  # fmt: skip
-        for name, (axis, values) in _coordinates(grid).items():
-            group.create_array(name, data=values, dimension_names=[axis])
-        group.attrs.update({**signature, "feature_maps": list(maps)})
+        _make_arrays(
+            path, {name: values.shape[1:] for name, values in maps.items()}, grid, signature
+        )
     except OSError as error:
         raise OutputError(
             f"--store {path} cannot be made ({error}). Name another folder."
         ) from error
+
+
+def _make_arrays(
+    path: Path, maps: Mapping[str, tuple[int, ...]], grid: TileGrid, signature: Mapping[str, Any]
+) -> None:
+    import zarr
+
+    group, tiles = zarr.open_group(path, mode="w"), ["tile_row", "tile_col"]
+    shape = tuple(signature["tile_grid"]["shape"])
+    for name, inner in maps.items():
+        axes = [f"{axis}_{name}" for axis in ("channel", "y", "x")][-len(inner) :]
+        group.create_array(
+            name, shape=shape + inner, chunks=(1, 1, *inner), dtype="float16",
+            fill_value=np.nan, dimension_names=[*tiles, *axes],
+        )  # fmt: skip
+    group.create_array(
+        ENCODED, shape=shape, chunks=(1, 1), dtype="uint8", fill_value=0, dimension_names=tiles
+    )
+    for name, (axis, values) in _coordinates(grid).items():
+        group.create_array(name, data=values, dimension_names=[axis])
+    group.attrs.update({**signature, "feature_maps": list(maps)})
+    with warnings.catch_warnings():
+        # Not yet in the specification of Zarr 3, but xarray looks for it and warns without it.
+        warnings.simplefilter("ignore", UserWarning)
+        zarr.consolidate_metadata(path)
 
 
 def _coordinates(grid: TileGrid) -> dict[str, tuple[str, np.ndarray]]:

@@ -1,6 +1,7 @@
 """Embeddings kept in a store: asked again, nothing is encoded, and the answer is the same."""
 
 import os
+import warnings
 
 import geopandas as gpd
 import numpy as np
@@ -59,7 +60,10 @@ def test_other_prompts_encode_only_tiles_that_nobody_asked_for_before(scene, tmp
 def test_plain_xarray_reads_float16_features_of_a_tile_at_its_place(scene, tmp_path):
     run(scene, tmp_path, "a", FakeModel())
     rows = gpd.read_file(tmp_path / "a.gpkg", layer="tiles")
-    with xr.open_zarr(tmp_path / "store") as store:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store = xr.open_zarr(tmp_path / "store")
+    with store:
         assert store.brightness.dtype == np.float16
         assert store.brightness.chunks[:2] == tuple((1,) * n for n in store.encoded.shape)
         for tile in rows[rows.status == "done"].itertuples():

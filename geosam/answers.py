@@ -38,7 +38,8 @@ class Answers:
 
     def around(self, mosaic: Mosaic, indices: Sequence[Index]) -> dict[Index, Delayed]:
         """Return a task for each group that some blocks need: it answers, or reads the answer."""
-        done = self._tiles.finished()
+        # The planes of a group are dropped early, and a block may have been deleted by hand since.
+        done = self._tiles.finished() & self._planes.finished()
         needed = {near for index in indices for near in around(index)} & set(mosaic.groups)
         return {index: self._task(mosaic, index, index in done) for index in sorted(needed)}
 

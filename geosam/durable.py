@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,10 +101,7 @@ class Durable:
             found = answers.around(mosaic, indices)
             return [blend_task(mosaic, found, index) for index in indices]
 
-        def drop(row: int) -> None:
-            answers.drop_planes(row)
-
-        self._fill(ledger, sorted(mosaic.groups), tasks, name, drop)
+        self._fill(ledger, sorted(mosaic.groups), tasks, name, answers.drop_planes)
         first = mosaic.rows[0], mosaic.cols[0]
         return read_back(ledger, mosaic.chunks, np.dtype("float32"), first)
 
@@ -180,13 +178,12 @@ def _read_prompts(ledger: Ledger, index: Index) -> ScenePrompts:
 
 
 def bands(indices: Sequence[Index]) -> Iterator[list[Index]]:
-    """Cut blocks, row by row, into bands of whole rows."""
-    rows = sorted({row for row, _ in indices})
-    across = -(-len(indices) // max(1, len(rows)))
-    height = max(BAND_ROWS, -(-BAND_BLOCKS // max(1, across)))
+    """Cut blocks, which are in the order of their rows, into bands of whole rows."""
+    rows = [list(row) for _, row in groupby(indices, key=lambda index: index[0])]
+    across = max((len(row) for row in rows), default=1)
+    height = max(BAND_ROWS, -(-BAND_BLOCKS // across))
     for start in range(0, len(rows), height):
-        these = set(rows[start : start + height])
-        yield [index for index in indices if index[0] in these]
+        yield list(chain.from_iterable(rows[start : start + height]))
 
 
 def read_back(ledger: Ledger, chunks: Any, dtype: np.dtype, first: Index = (0, 0)) -> da.Array:

@@ -1,6 +1,6 @@
 """``python -m geosam``: the same as ``geosam``."""
 
-from geosam.cli import main
+from geosam.cli.app import main
 
 if __name__ == "__main__":
     main()

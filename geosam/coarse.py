@@ -39,6 +39,10 @@ COMPANION_WEIGHT = 0.25
 """Weight of the network's logits beside an index and the model. On four synthetic scenes of the
 validation seeds the mean IoU rises from 0.910 to 0.921 with it, and to 0.927 at 0.5, where a Landsat
 scene begins to leave its index."""
+DENIAL_WEIGHT = 0.5
+"""Weight of an index that cannot part water from land, where it speaks against water. Of the seven
+validation chips of which that is so the one with a lake of size comes out at an IoU of 0.85 without it, at
+0.70 with a half and at 0.65 in full; false water on the others falls from 0.3 % on average to nothing."""
 MOST_EVIDENCE = 4.0
 """Bound of all evidence, in logits, so that a model that is sure can overrule it."""
 _LARGE = 50.0
@@ -50,9 +54,14 @@ def index_evidence(scene: xr.DataArray, index: str, threshold: Threshold) -> xr.
     Zero at the threshold, :data:`INDEX_LOGIT` at the index's margin above it. Where the index cannot
     part water from land, it speaks against water everywhere.
     """
-    values = compute_index(scene, index)
     if not threshold.separable:
-        return (values * 0 - _LARGE).astype("float32")
+        return (compute_index(scene, index) * 0 - _LARGE).astype("float32")
+    return index_logits(scene, index, threshold)
+
+
+def index_logits(scene: xr.DataArray, index: str, threshold: Threshold) -> xr.DataArray:
+    """Return how far an index lies on the water's side of a threshold: (y, x) float32 logits, lazily."""
+    values = compute_index(scene, index)
     side = 1 if threshold.water_above else -1
     slope = side * INDEX_LOGIT / INDICES[index].margin
     return ((values - threshold.value) * slope).astype("float32")
@@ -136,6 +145,17 @@ def with_companion(evidence: xr.DataArray, learned: xr.DataArray) -> xr.DataArra
     logits = da.clip(da.asarray(learned.data), -MOST_EVIDENCE, MOST_EVIDENCE)
     more = COMPANION_WEIGHT * da.nan_to_num(logits).rechunk(evidence.data.chunks)
     return evidence.copy(data=(evidence.data + more).astype(np.float32))
+
+
+def denied(learned: xr.DataArray, index: xr.DataArray) -> xr.DataArray:
+    """Return the learned network's logits less what an index that parts nothing has against water.
+
+    Beyond its margin such an index still knows land: of a field that is bright in the near infrared
+    no network need be asked. Within the margin its word counts at :data:`DENIAL_WEIGHT`.
+    """
+    said = da.asarray(index.data).rechunk(learned.data.chunks)
+    against = da.where(said <= -INDEX_LOGIT, -_LARGE, DENIAL_WEIGHT * da.minimum(said, 0))
+    return learned.copy(data=(learned.data + against).astype(np.float32))
 
 
 def is_related(hint: xr.DataArray, water: xr.DataArray) -> bool:

@@ -35,7 +35,8 @@ class Decision:
     source: str
     """Where prompts come from: index, hsv, learned, autosam, none, vector or raster."""
     index: str | None = None
-    """The water index, where prompts come from one or a raster may choose among its water."""
+    """The water index, where prompts come from one or a raster may choose among its water, or where
+    it is known only what is no water."""
     threshold: Threshold | None = None
     """Of the index."""
     hsv: HsvRange | None = None
@@ -74,6 +75,11 @@ def decide(views: Views, options: Options) -> Decision:
     if witness == "index":
         index = _index_name(roles, options.index)
         threshold = index_threshold(views, index, options.index_threshold)
+        if _gives_way(decision, threshold, options):
+            notes = [notes[0], threshold.sentence, _INSTEAD]
+            decision = replace(decision, index=index, threshold=threshold, notes=tuple(notes))
+            decision = replace(decision, renditions=(decision.stretch,))
+            return replace(decision, source="learned", witness="learned")
         notes.append(threshold.sentence)
         hopeless = source in ("raster", "vector") and not threshold.separable
         witness = None if hopeless else witness
@@ -91,6 +97,18 @@ def decide(views: Views, options: Options) -> Decision:
         )
         decision = replace(decision, hsv=hsv, rgb_stretch=stretch, renditions=seen)
     return replace(decision, notes=tuple(notes))
+
+
+_INSTEAD = (
+    "Prompts: the learned network, since the index does not part water from land; it still speaks "
+    "against water."
+)
+
+
+def _gives_way(decision: Decision, threshold: Threshold, options: Options) -> bool:
+    """Whether the learned network prompts in place of an index that nobody asked for by name."""
+    by_itself = options.prompts == "auto" and options.index == "auto"
+    return by_itself and not threshold.separable and decision.composite in (COLOUR_INFRARED, RGB)
 
 
 def _network_knows(decision: Decision, threshold: Threshold) -> bool:

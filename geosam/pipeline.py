@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,10 +20,12 @@ from geosam.coarse import (
     bounded,
     coarse_from_evidence,
     coarse_from_raster,
+    denied,
     finish,
     follow_hint,
     hsv_evidence,
     index_evidence,
+    index_logits,
     is_related,
     mean_evidence,
     network_evidence,
@@ -241,14 +243,25 @@ def _meant(
 def water_evidence(views: Views, decision: Decision, options: Options, keep: Keep) -> xr.DataArray:
     """Return what speaks for water before the model is asked: (y, x) float32 logits, lazily."""
     if decision.witness == "index":
-        assert decision.index is not None and decision.threshold is not None
-        seen = views.scene if views.is_refined else views.working
-        evidence = index_evidence(seen, decision.index, decision.threshold)
-        return refine(evidence, views.working.odc.geobox) if views.is_refined else evidence
+        return _of_index(views, decision, index_evidence)
     if decision.witness == "hsv":
         assert decision.hsv is not None and decision.rgb_stretch is not None
         return hsv_evidence(views.working, decision.rgb_stretch, decision.hsv)
-    return learned_evidence(views, decision, options, keep)
+    learned = learned_evidence(views, decision, options, keep)
+    return (
+        learned
+        if decision.index is None
+        else denied(learned, _of_index(views, decision, index_logits))
+    )
+
+
+def _of_index(
+    views: Views, decision: Decision, logits: Callable[..., xr.DataArray]
+) -> xr.DataArray:
+    """Return logits of the scene's own pixels, brought to the model's grid."""
+    seen = views.scene if views.is_refined else views.working
+    found = logits(seen, decision.index, decision.threshold)
+    return refine(found, views.working.odc.geobox) if views.is_refined else found
 
 
 def learned_evidence(

@@ -27,6 +27,11 @@ GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
 LEAST_SIDE = 2
 """Tiles a side that a block has at least, so that large ones too come in batches."""
+TEMPERATURE = 3.0
+"""What logits are divided by before they become probabilities. Model and evidence together are too
+sure: on validation images the calibration error within 8 px of a bank falls from 0.22 to 0.08 (Dubai),
+0.21 to 0.06 (five-band chips in colours alone) and 0.26 to 0.18 (with near infrared), and rises from
+0.17 to 0.19 (Sentinel-2 chips). A threshold of 0.5 gives the same water at any temperature."""
 
 Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
 """For each tile what the model sees, None without data, and what it is asked."""
@@ -231,4 +236,4 @@ def probability(logits: da.Array) -> da.Array:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+    return (0.5 * (1.0 + np.tanh(0.5 / TEMPERATURE * logits))).astype(np.float32)

@@ -143,7 +143,7 @@ def test_importing_geosam_loads_nothing_heavy():
 
 def test_a_help_page_loads_nothing_heavy():
     code = (
-        "from click.testing import CliRunner; from geosam.cli import app; "
+        "from click.testing import CliRunner; from geosam.cli.app import app; "
         "assert CliRunner().invoke(app, ['segment', '--help']).exit_code == 0"
     )
     assert not loaded_after(code) & HEAVY

@@ -20,7 +20,7 @@ from PIL import Image
 from test_models import scramble, tiny_sam, tiny_sam2
 
 import geosam
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.errors import GeosamError, ModelError, OptionError
 from geosam.models.autosam import DenseModel, auto_prompted, save_prompter
 from geosam.models.checkpoint import EMBEDDED

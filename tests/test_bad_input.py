@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from test_models import scramble, tiny_sam2
 
 import geosam
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.errors import OptionError, OutputError
 from geosam.testing import FakeModel
 

@@ -13,7 +13,7 @@ import rasterio
 from click.testing import CliRunner
 
 import geosam
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.errors import GeosamWarning
 from geosam.options import Options
 from geosam.testing import FakeModel, write_scene

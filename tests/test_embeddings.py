@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from test_resume import Counting
 
 import geosam
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.errors import OptionError, OutputError
 from geosam.testing import FakeModel, write_scene
 

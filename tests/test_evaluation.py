@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
 from geosam import scores
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.errors import InputError, OptionError
 from geosam.evaluation import boundary_f1, evaluate, evaluate_set, pair_files, pixel_scores
 

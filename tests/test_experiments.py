@@ -15,7 +15,7 @@ from test_finetune import river
 from test_models import scramble, tiny_sam2
 
 import geosam.training.experiments as experiments_module
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.errors import ModelError, OptionError, TrainingError
 from geosam.models.checkpoint import find_checkpoint
 from geosam.models.load import load_model

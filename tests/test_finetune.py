@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from test_models import scramble, tiny_sam, tiny_sam2
 
 import geosam.training.promptable as promptable_module
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.clock import Clock
 from geosam.errors import InputError, ModelError, OptionError, OutputError, TrainingError
 from geosam.models.load import load_model

@@ -72,10 +72,22 @@ def test_a_click_on_a_field_adds_nothing(water):
 
 
 def test_only_the_surroundings_of_a_click_are_looked_at(water):
+    _, _, seen = meant(water, **clicks((20.5, 85.5)))
+    assert [(w.row, w.col, w.height, w.width) for w in seen] == [(21, 0, 99, 85)]
+
+
+def test_a_click_on_a_river_means_all_of_it(water):
     drawn, _, seen = meant(water, **clicks((10.5, 45.5)))
-    assert len(seen) == 1
-    assert (seen[0].row, seen[0].col) == (0, 0)
-    assert drawn[45].nonzero()[0].max() < 10.5 + SIZE + 1
+    assert (drawn == (water & (np.arange(120) < 60)[:, None])).all()
+    assert [w.width for w in seen] == [75, 139, 160]
+
+
+def test_a_click_looks_only_so_far(water):
+    shape, size = (8, 400), 10
+    river = np.ones(shape, bool)
+    prompts = ScenePrompts(**clicks((200.5, 4.5)))
+    found = with_water_meant(prompts, lambda window: river[window.slices()], shape, size)
+    assert found.polygons[0].bounds == (120.0, 0.0, 281.0, 8.0)
 
 
 def test_a_refusing_click_takes_its_component_away(water):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from test_pipeline import Darkness, save, scene_of
 
 import geosam
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.testing import sinuous_river_mask
 
 MB = 1_000_000

@@ -96,10 +96,14 @@ def test_a_text_stands_for_a_list_of_one():
     assert parse_recipe({"loss": {"losses": "dice"}}).loss.losses == ("dice",)
 
 
-def test_the_learning_rate_suits_the_checkpoint_unless_it_is_given():
+def test_the_learning_rate_suits_the_checkpoint_unless_it_is_given(tmp_path):
     assert make_recipe("chips").fit.lr == make_recipe("chips", model="river-tiny").fit.lr == 1e-3
     assert make_recipe("chips", model="facebook/sam-vit-base").fit.lr == 1e-4
     assert make_recipe("chips", model="facebook/sam-vit-base", lr=7e-6).fit.lr == 7e-6
+    (tmp_path / "recipe.toml").write_text("[fit]\nepochs = 3")
+    assert make_recipe(tmp_path / "recipe.toml", model="facebook/sam-vit-base").fit.lr == 1e-4
+    (tmp_path / "recipe.toml").write_text("[fit]\nlr = 1e-3")
+    assert make_recipe(tmp_path / "recipe.toml", model="facebook/sam-vit-base").fit.lr == 1e-3
     assert make_recipe("chips", model="facebook/sam-vit-base", part="autosam").fit.lr == 1e-3
     assert parse_recipe({"model": {"name": "facebook/sam-vit-base"}}).fit.lr == 1e-4
     named = {"model": {"name": "facebook/sam-vit-base"}, "fit": {"lr": 3e-4}}

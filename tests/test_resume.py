@@ -292,12 +292,12 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(scene, tmp_path
 
 
 STUCK = """
-import sys, time, geosam.segmentation, geosam.cli
+import sys, time, geosam.segmentation, geosam.cli.app
 def segment_tiles(*_, **__):
     open(sys.argv[4] + ".stuck", "w").close()
     time.sleep(60)
 geosam.segmentation.segment_tiles = segment_tiles
-geosam.cli.main()
+geosam.cli.app.main()
 """
 
 

@@ -18,6 +18,9 @@ from geosam.types import Window
 
 REACH_PX = 1
 """How far beside a click water may begin: a finger is not exact."""
+FARTHEST = 8
+"""How many sides of a tile around a click are looked at, at most, where the water goes on: a river
+is one thing, and a click on it means more than its tile."""
 LEAST_SHARE = 0.05
 """Share of a box that must be water to be what is meant; a diagonal stream fills a tenth of its box."""
 
@@ -39,7 +42,8 @@ def with_water_meant(
     shape
         Rows and columns of the grid.
     size
-        Pixels around a click that are looked at: the side of the model's tiles.
+        Pixels around a click that are looked at first: the side of the model's tiles. Where the
+        water goes on there, twice as many, up to :data:`FARTHEST` times.
 
     Returns
     -------
@@ -59,20 +63,47 @@ def _object_water(
     clicks = given.points[mine & (given.labels == 1)]
     refused = given.points[mine & (given.labels == 0)]
     boxes = given.boxes[given.box_objects == object_id]
-    frame = _frame(clicks, boxes, shape, size)
-    if frame is None:
-        return None
-    corner = np.array([frame.col, frame.row])
-    allowed = _inside(boxes - np.tile(corner, 2), frame) if len(boxes) else None
-    water = find(frame) if allowed is None else find(frame) & allowed
-    meant = _touched(water, clicks - corner, refused - corner) if len(clicks) else water
-    if allowed is not None and meant.sum() < LEAST_SHARE * allowed.sum():
-        return None
+    farthest, reach = FARTHEST * size, size
+    while True:
+        frame = _frame(clicks, boxes, shape, reach)
+        if frame is None:
+            return None
+        meant = _meant(clicks, refused, boxes, find, frame)
+        if len(boxes) or reach >= farthest or not _goes_on(meant, frame, shape):
+            return _as_prompts(meant, frame, object_id)
+        reach *= 2
+
+
+def _as_prompts(meant: np.ndarray, frame: Window, object_id: int) -> ScenePrompts | None:
     if not meant.any():
         return None
     polygons = coarse_polygons(meant.astype(np.uint8), frame)
     polygons.polygon_objects[:] = object_id
     return polygons
+
+
+def _meant(
+    clicks: np.ndarray, refused: np.ndarray, boxes: np.ndarray, find: Finder, frame: Window
+) -> np.ndarray:
+    """Return the water that is meant inside a frame, (height, width) bool."""
+    corner = np.array([frame.col, frame.row])
+    water, allowed = find(frame), None
+    if len(boxes):
+        allowed = _inside(boxes - np.tile(corner, 2), frame)
+        water = water & allowed
+    meant = _touched(water, clicks - corner, refused - corner) if len(clicks) else water
+    too_little = allowed is not None and meant.sum() < LEAST_SHARE * allowed.sum()
+    return meant & (not too_little)
+
+
+def _goes_on(meant: np.ndarray, frame: Window, shape: tuple[int, int]) -> bool:
+    """Whether the water reaches a side of its frame beyond which the grid goes on."""
+    return bool(
+        (frame.row > 0 and meant[0].any())
+        or (frame.col > 0 and meant[:, 0].any())
+        or (frame.row_end < shape[0] and meant[-1].any())
+        or (frame.col_end < shape[1] and meant[:, -1].any())
+    )
 
 
 def _frame(

@@ -48,7 +48,7 @@ FACTORS = (
     Factor("negatives", (0, 10)),
     Factor("erode", (True, False)),
     Factor("masks", ("joint", "mean", "best")),
-    Factor("loss", ("0.95*focal+0.05*dicece", "dicece", "focal")),
+    Factor("loss", ("dicece", "0.95*focal+0.05*dicece", "focal")),
 )
 """Those of the river article (water-surf, https://github.com/geo-smart/water-surf), whose ``dice`` is
 ``dicece`` and whose ``19-1`` is the first loss."""

@@ -38,17 +38,24 @@ class Schedule:
 
 
 class Clock:
-    """Minutes since the start, and whether an interval has passed again."""
+    """Minutes since the start, and whether an interval has passed again.
 
-    def __init__(self, minutes: float, every: float, elapsed: float = 0.0) -> None:
+    Minutes of processor time, if that is asked for, make trainings comparable that shared a machine
+    with other work.
+    """
+
+    def __init__(
+        self, minutes: float, every: float, elapsed: float = 0.0, *, of_processor: bool = False
+    ) -> None:
         self.minutes, self.every = minutes, every
-        self.start = time.monotonic() - 60 * elapsed
+        self._seconds = time.process_time if of_processor else time.monotonic
+        self.start = self._seconds() - 60 * elapsed
         self._next = elapsed + every
 
     @property
     def elapsed(self) -> float:
         """Minutes since the start."""
-        return (time.monotonic() - self.start) / 60
+        return (self._seconds() - self.start) / 60
 
     @property
     def progress(self) -> float:

@@ -137,9 +137,10 @@ class PromptRecipe:
 class LossRecipe:
     """What is optimised."""
 
-    losses: tuple[str, ...] = ("0.95*focal+0.05*dicece", "dice", "ce")
+    losses: tuple[str, ...] = ("dicece", "focal", "0.95*focal+0.05*dicece")
     """Weighted sums of ``focal``, ``dice``, ``ce``, ``dicece``. The first is optimised, all are
-    logged."""
+    logged. On the validation parts of two of three sets ``dicece`` did better than the article's
+    sum (F1 0.959 and 0.924, 0.690 and 0.615) and equal to it on the third."""
 
     masks: str = "joint"
     """One answer of several masks while training: ``joint``, ``mean``, ``best``, ``minimum``."""
@@ -241,18 +242,32 @@ def read_recipe(path: str | Path) -> Recipe:
     OptionError
         If it is not TOML, or a key or a value is wrong; the sentence names the nearest right key.
     """
+    recipe = parse_recipe(read_tables(path), str(path))
+    return located(recipe, Path(path).parent)
+
+
+def read_tables(path: str | Path) -> dict[str, Any]:
+    """Read the tables of a TOML file, unchecked.
+
+    Raises
+    ------
+    OptionError
+        If there is no such file, or it is not TOML.
+    """
     path = Path(path)
     try:
-        tables = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise OptionError(f"Recipe {path} does not exist. Check its path.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"Recipe {path} cannot be read as TOML ({error}). Mend it.") from error
-    recipe = parse_recipe(tables, str(path))
-    data = recipe.data
-    found = tuple(_beside(text, path.parent) for text in data.path)
-    data = absolute_files(replace(data, path=found), path.parent)
-    return replace(recipe, data=data, model=absolute_model(recipe.model, path.parent))
+
+
+def located(recipe: Recipe, folder: Path) -> Recipe:
+    """Return the same recipe, the files and folders named beside it whole, counted from a folder."""
+    found = tuple(_beside(text, folder) for text in recipe.data.path)
+    data = absolute_files(replace(recipe.data, path=found), folder)
+    return replace(recipe, data=data, model=absolute_model(recipe.model, folder))
 
 
 def absolute_model(model: ModelRecipe, folder: Path) -> ModelRecipe:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from geosam.errors import OptionError
 from geosam.training.recipe import (
-    LARGE_LR,
-    ModelRecipe,
     Recipe,
-    absolute_files,
-    absolute_model,
+    located,
     parse_recipe,
     read_recipe,
+    read_tables,
 )
+
+Tables = dict[str, dict[str, Any]]
+"""Tables of a recipe: title, key, value."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ SETTINGS = (
     Setting("erode", "prompts", "erode", bool, "", "Keep control points away from the banks."),
     Setting("rounds", "prompts", "rounds", int, "N", "Corrective clicks after the first prompt."),
     Setting(
-        "loss", "loss", "losses", str, "SUM[,SUM]", "First is optimised: 0.95*focal+0.05*dicece."
+        "loss", "loss", "losses", str, "SUM[,SUM]", "First is optimised, all are logged: dicece."
     ),
     Setting("masks", "loss", "masks", str, "HOW", "joint, mean, best, minimum; for training."),
     Setting("validation_masks", "loss", "validation_masks", str, "HOW", "The same for validation."),
@@ -118,26 +119,23 @@ def make_recipe(data: Any = None, **options: Any) -> Recipe:
         If a key, an option or a value is wrong.
     """
     if isinstance(data, Recipe):
-        recipe = data
+        recipe = apply_settings(data, options)
     elif isinstance(data, (str, Path)) and Path(data).suffix.lower() == ".toml":
-        recipe = read_recipe(data)
+        recipe = _overlaid(_said(Path(data)), options)
     else:
         paths = [data] if isinstance(data, (str, Path)) else list(data or ())
-        found = tuple(str(Path(path).resolve()) for path in paths)
-        recipe = Recipe(data=replace(Recipe().data, path=found))
-        options = _for_checkpoint(options)
-    recipe = apply_settings(recipe, options)
-    here = Path.cwd()
-    found_data = absolute_files(recipe.data, here)
-    return replace(recipe, data=found_data, model=absolute_model(recipe.model, here))
+        found = [str(Path(path).resolve()) for path in paths]
+        recipe = _overlaid({"data": {"path": found}}, options)
+    return located(recipe, Path.cwd())
 
 
-def _for_checkpoint(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with the learning rate that suits the checkpoint they name."""
-    is_other = options.get("model") not in (None, ModelRecipe.name)
-    if is_other and options.get("lr") is None and options.get("part") != "autosam":
-        return {**options, "lr": LARGE_LR}
-    return dict(options)
+def _said(path: Path) -> Tables:
+    """Return what a file says and nothing else, so that the rest can depend on the options."""
+    tables, recipe = read_tables(path), read_recipe(path)
+    return {
+        title: {key: getattr(getattr(recipe, title), key) for key in table}
+        for title, table in tables.items()
+    }
 
 
 def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
@@ -153,12 +151,17 @@ def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
     >>> apply_settings(Recipe(), {"epochs": 3, "lr": None}).fit.epochs
     3
     """
-    known = {setting.name: setting for setting in SETTINGS}
-    tables = {name: dict(table) for name, table in asdict(recipe).items()}
+    tables: Tables = {name: dict(table) for name, table in asdict(recipe).items()}
     if options.get("part") == "autosam" != recipe.model.part:
         # What nobody set takes the defaults of that part.
         _forget(tables, "loss", "losses")
         _forget(tables, "fit", "lr")
+    return _overlaid(tables, options)
+
+
+def _overlaid(tables: Tables, options: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of tables in which some options say otherwise; None says nothing."""
+    known = {setting.name: setting for setting in SETTINGS}
     for name, value in options.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
@@ -166,7 +169,8 @@ def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
                 f"train has no option {name}." + (f" Did you mean {near[0]}?" if near else "")
             )
         if value is not None:
-            tables[known[name].table][known[name].key] = _as_listed(name, value)
+            table = tables.setdefault(known[name].table, {})
+            table[known[name].key] = _as_listed(name, value)
     given = {
         title: {key: _plain(value) for key, value in table.items() if value is not None}
         for title, table in tables.items()
@@ -174,7 +178,7 @@ def apply_settings(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
     return parse_recipe(given, "the options")
 
 
-def _forget(tables: dict[str, dict[str, Any]], table: str, key: str) -> None:
+def _forget(tables: Tables, table: str, key: str) -> None:
     """Drop a value that is a default."""
     if tables[table][key] == getattr(getattr(Recipe(), table), key):
         del tables[table][key]

@@ -2,7 +2,7 @@
 
 geosam.training.river_tiny coarse --data ../shared/data --out runs
 geosam.training.river_tiny promptable --data ../shared/data --out runs --coarse runs/coarse
-geosam.training.river_tiny evaluate --data ../shared/data --out runs
+geosam.training.river_tiny evaluate --data ../shared/data --out runs --networks a=runs/coarse
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from geosam.training.river_tiny.coarse import (
     validation_tiles,
 )
 from geosam.training.river_tiny.promptable import PromptableRecipe, train_promptable
-from geosam.training.river_tiny.report import evaluate
+from geosam.training.river_tiny.report import report
 
 EMBEDDED = Path(__file__).parents[2] / "models" / "river_tiny"
 """Where the weights that ship lie."""
@@ -44,6 +44,7 @@ def _train_coarse(options: argparse.Namespace) -> None:
         options.peak or CoarseRecipe.peak,
         start=options.start,
         without=tuple(options.without),
+        of_processor=options.of_processor,
         resume=options.resume,
     )
     train_coarse(options.data, options.out, options.cache, recipe)
@@ -57,6 +58,7 @@ def _train_promptable(options: argparse.Namespace) -> None:
         coarse=options.coarse,
         start=options.start,
         without=tuple(options.without),
+        of_processor=options.of_processor,
         resume=options.resume,
     )
     train_promptable(options.data, options.out, options.cache, recipe)
@@ -88,7 +90,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    table = evaluate(options.model, options.data, options.cache)
+    pairs = (text.split("=", 1) for text in options.networks)
+    networks = {title: Path(folder) for title, folder in pairs}
+    table = report(networks, options.promptable, options.data, options.cache, options.most)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "evaluation.md").write_text(table + "\n")
     sys.stdout.write(table + "\n")
@@ -115,8 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peak", type=float)
     parser.add_argument("--settle", action="store_true", help="move the threshold by validation")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--model", type=Path, default=EMBEDDED)
+    parser.add_argument("--networks", nargs="*", default=[f"coarse={EMBEDDED / 'coarse'}"])
+    parser.add_argument("--most", type=int, default=60, help="images of a data set")
     parser.add_argument("--minutes", type=float, default=75.0)
+    parser.add_argument("--of-processor", action="store_true", help="minutes of one core")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser

@@ -25,7 +25,7 @@ from geosam.training.loop import (
 )
 from geosam.training.losses import bce_loss, dice_loss, mask_iou
 from geosam.training.river_tiny.augment import augment
-from geosam.training.river_tiny.painting import paint_river
+from geosam.training.river_tiny.painting import cast_shadows, lay_field, paint_river, real_water
 from geosam.training.river_tiny.sources import TRAINABLE, Scene, load_scenes
 from geosam.training.river_tiny.tiles import FALSE_COLOURS, draw_tile
 from geosam.training.sample import IGNORE, LAND, WATER, Sample
@@ -36,13 +36,22 @@ SHARES = {
     "aerial_ste_marguerite": 0.06,
     "aerial_dubai": 0.18,
     "aerial_monterey": 0.10,
-    "aerial_dry": 0.28,
-    "synthetic": 0.22,
+    "aerial_dry": 0.30,
+    "oblique_floods": 0.05,
+    "synthetic": 0.16,
 }
 """How often a training tile comes from each data set."""
 
 PAINTED = {"aerial_dry": 0.4, "aerial_monterey": 0.3, "aerial_dubai": 0.1, "chips_s2_rgb": 0.04}
 """Share of tiles of a data set that get a synthetic river."""
+
+PLAIN_FIELDS = 0.12
+"""Share of aerial tiles that get a plain piece of land with straight edges."""
+
+SHADOWED = 0.25
+"""Share of aerial tiles that get shadows, which are not water."""
+
+_AERIAL = ("aerial_dry", "aerial_monterey", "aerial_dubai")
 
 FALSE_COLOUR = 0.35
 """Share of tiles of scenes with near infrared that are shown as a false-colour composite."""
@@ -82,6 +91,9 @@ class CoarseRecipe:
     without: tuple[str, ...] = ()
     """Data sets to leave out, to see how well the network does on a source it never saw."""
 
+    of_processor: bool = False
+    """Whether the minutes are those of one processor core."""
+
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
 
@@ -105,6 +117,7 @@ class TileSource:
         odds = np.array([SHARES.get(name, 0.1) for name in self.names])
         self.odds = odds / odds.sum()
         self.colours = water_colours([s for found in self.scenes.values() for s in found])
+        self.wet_names = [n for n in self.names if any(len(s.wet) for s in self.scenes[n])]
 
     def draw(self, size: int) -> tuple[Sample, str]:
         """One augmented tile and the data set it came from."""
@@ -114,9 +127,27 @@ class TileSource:
         if not scene.is_rgb and self.rng.random() < FALSE_COLOUR:
             bands = FALSE_COLOURS[self.rng.integers(_COMPOSITES)]
         sample = draw_tile(scene, size, self.rng, bands)
-        if bands is None and self.rng.random() < PAINTED.get(name, 0.0):
-            sample = paint_river(sample, self.rng, self.colours)
+        if bands is None:
+            sample = self._paint(sample, name)
         return augment(sample, self.rng, self.strength), name
+
+    def _paint(self, sample: Sample, name: str) -> Sample:
+        """Lay things over a tile of natural colours that its data set has too few of."""
+        if name in _AERIAL and self.rng.random() < PLAIN_FIELDS:
+            sample = lay_field(sample, self.rng)
+        if self.rng.random() < PAINTED.get(name, 0.0):
+            texture = self._water(sample.label.shape[0]) if self.rng.random() < 0.5 else None
+            sample = paint_river(sample, self.rng, self.colours, texture)
+        if name in _AERIAL and self.rng.random() < SHADOWED:
+            sample = cast_shadows(sample, self.rng)
+        return sample
+
+    def _water(self, size: int) -> np.ndarray | None:
+        """Pixels of real water, from a tile of any set that is mostly water, or None."""
+        name = self.wet_names[self.rng.integers(len(self.wet_names))]
+        wet = [scene for scene in self.scenes[name] if len(scene.wet)]
+        sample = draw_tile(wet[self.rng.integers(len(wet))], size, self.rng, wet_share=1.0)
+        return real_water(sample)
 
 
 def _draw_scene(scenes: Sequence[Scene], rng: np.random.Generator) -> Scene:
@@ -345,7 +376,7 @@ def run_coarse(
     tally, losses = Tally(), []
     if recipe.resume and (out / "coarse.pt").exists():
         tally = load_state(out / "coarse.pt", net, average)
-    clock = Clock(recipe.minutes, recipe.every, tally.minutes)
+    clock = Clock(recipe.minutes, recipe.every, tally.minutes, of_processor=recipe.of_processor)
     while True:
         size, count = BATCHES[source.rng.integers(len(BATCHES))]
         set_rate(optimizer, schedule.rate(clock.progress))

@@ -17,13 +17,10 @@ from transformers.models.sam2.configuration_sam2 import (
 )
 
 from geosam.models.sam2 import NoPositions
-from geosam.training.river_tiny.targets import (
-    STRIDE,
-)
+from geosam.training.river_tiny.targets import STRIDE
 from geosam.training.river_tiny.tiles import NODATA_FILL
-from geosam.training.simulation import (
-    DENSE_LOGIT,
-)
+from geosam.training.scratch import start_anew
+from geosam.training.simulation import DENSE_LOGIT
 
 TILE = 256
 """Tile size written into the configuration; others work by `set_tile_size`."""
@@ -107,13 +104,7 @@ def build_promptable(seed: int) -> Sam2Model:
     """An untrained network with weights of a sensible spread."""
     torch.manual_seed(seed)
     model = Sam2Model._from_config(promptable_config(), attn_implementation="eager")
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.5)
+    start_anew(model, seed)
     _balance(model)
     model.vision_encoder.neck.position_encoding = NoPositions()
     return model

@@ -61,7 +61,10 @@ def river_distance(size: int, rng: np.random.Generator) -> tuple[np.ndarray, flo
 
 
 def paint_river(
-    sample: Sample, rng: np.random.Generator, colours: list[np.ndarray] | None = None
+    sample: Sample,
+    rng: np.random.Generator,
+    colours: list[np.ndarray] | None = None,
+    texture: np.ndarray | None = None,
 ) -> Sample:
     """Lay a river over the land of a tile.
 
@@ -73,6 +76,8 @@ def paint_river(
         Decides everything random.
     colours : list of numpy.ndarray (3,), optional
         Mean colours of real water to choose from beside the plausible ones.
+    texture : numpy.ndarray (3, y, x), optional
+        Pixels of real water, which the river then shows.
 
     Returns
     -------
@@ -82,7 +87,9 @@ def paint_river(
     distance, half = river_distance(size, rng)
     feather = rng.uniform(0.5, 1.8)
     opacity = np.clip(0.5 + np.float32(distance) / np.float32(2 * feather), 0, 1)
-    water = _water_pixels(sample, np.minimum(distance / half, 1), rng, colours)
+    water = texture
+    if water is None:
+        water = _water_pixels(sample, np.minimum(distance / half, 1), rng, colours)
     cover = _canopy(sample, distance, half, rng)
     alpha = opacity * (1 - cover) * (sample.label != IGNORE)
     pixels = sample.pixels * (1 - alpha) + water * alpha
@@ -111,6 +118,128 @@ def _water_pixels(
     )
     bed = np.float32(rng.uniform(0, 0.25)) * (sample.pixels - land[:, None, None])
     return np.clip(colour[:, None, None] * (1 + shade) + grain + bed, 0, 1)
+
+
+def real_water(sample: Sample, least: float = 0.3) -> np.ndarray | None:
+    """Pixels of a tile with what is not water filled from the nearest water, (3, y, x).
+
+    None where less than a share of `least` is water.
+    """
+    water = sample.label == WATER
+    if water.mean() < least:
+        return None
+    core = ndimage.binary_erosion(water, iterations=2, border_value=1)
+    core = core if core.any() else water
+    rows, cols = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
+    return sample.pixels[:, rows, cols]
+
+
+def cast_shadows(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Darken patches of a tile as houses, towers and trees do; what is what stays as it is.
+
+    The shade is bluer than the light, keeps some of the ground's texture, and its far edge is a
+    little soft.
+
+    Parameters
+    ----------
+    sample : Sample
+        Pixels 0 to 1.
+    rng : numpy.random.Generator
+        Decides everything random.
+
+    Returns
+    -------
+    Sample
+    """
+    size = sample.label.shape[0]
+    shade = _crown_shade(size, rng) if rng.random() < 0.5 else _house_shade(size, rng)
+    shade = ndimage.gaussian_filter(shade.astype(np.float32), rng.uniform(0.4, 1.5))
+    blue = np.array([0.85, 0.95, 1.15]) ** rng.uniform(0, 1.5)
+    light = np.asarray(rng.uniform(0.15, 0.55) * blue)
+    factor = 1 - shade * (1 - light.astype(np.float32)[:, None, None])
+    known = sample.label != IGNORE
+    pixels = np.where(known, sample.pixels * factor, sample.pixels)
+    return Sample(np.clip(pixels, 0, 1).astype(np.float32), sample.label, sample.zoom)
+
+
+def _house_shade(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Parallelograms that all point the same way, (size, size) bool."""
+    shade = np.zeros((size, size), bool)
+    away, house = rng.uniform(0, 2 * np.pi), rng.uniform(0, np.pi / 2)
+    longest = size * rng.uniform(0.04, 0.2)
+    rows, cols = np.mgrid[0:size, 0:size].astype(np.float32)
+    for _ in range(int(rng.integers(2, 14))):
+        row, col = rng.uniform(0, size, 2)
+        long, wide = longest * rng.uniform(0.4, 1), longest * rng.uniform(0.2, 0.8)
+        turn = house + (np.pi / 2 if rng.random() < 0.5 else 0)
+        along, across = _oblique(rows - row, cols - col, away, turn)
+        shade |= (along > 0) & (along < long) & (abs(across) < wide)
+    return shade
+
+
+def _oblique(
+    rows: np.ndarray, cols: np.ndarray, first: float, second: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates along two directions that need not stand upright on each other."""
+    a, b = np.array([np.sin(first), np.cos(first)]), np.array([np.sin(second), np.cos(second)])
+    area = a[0] * b[1] - a[1] * b[0]
+    area = area if abs(area) > 0.3 else 0.3
+    return (rows * b[1] - cols * b[0]) / area, (cols * a[0] - rows * a[1]) / area
+
+
+def _crown_shade(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Ragged clumps, (size, size) bool."""
+    clumps = smooth_noise(size, rng.uniform(6, 50), rng)
+    clumps = clumps + 0.4 * smooth_noise(size, rng.uniform(30, 80), rng)
+    return clumps > rng.uniform(0.9, 2.0)
+
+
+def lay_field(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Lay a plain piece of land with straight edges over a tile: field, meadow, roof, asphalt.
+
+    What is plain is not water for that reason alone.
+
+    Parameters
+    ----------
+    sample : Sample
+        Pixels 0 to 1; water that is there stays water.
+    rng : numpy.random.Generator
+        Decides everything random.
+
+    Returns
+    -------
+    Sample
+    """
+    size = sample.label.shape[0]
+    rows, cols = np.mgrid[0:size, 0:size].astype(np.float32)
+    row, col = rng.uniform(0, size, 2)
+    turn = rng.uniform(0, np.pi)
+    along, across = _oblique(rows - row, cols - col, turn, turn + np.pi / 2)
+    long, wide = size * rng.uniform(0.08, 0.6, 2)
+    distance = np.minimum(long - abs(along), wide - abs(across))
+    colour = np.asarray(_FIELDS[rng.integers(len(_FIELDS))]) * rng.uniform(0.6, 1.5)
+    slow = rng.uniform(0, 0.08) * smooth_noise(size, rng.uniform(1, 8), rng)
+    lines = rng.uniform(0, 0.05) * np.sin(across * rng.uniform(0.2, 2.5))
+    grain = rng.uniform(0, 0.02) * rng.standard_normal((3, size, size), dtype=np.float32)
+    field = colour[:, None, None] * (1 + slow + lines) + grain
+    opacity = np.clip(0.5 + distance / rng.uniform(1, 3), 0, 1) * (sample.label == LAND)
+    pixels = sample.pixels + (field - sample.pixels) * opacity
+    return Sample(np.clip(pixels, 0, 1).astype(np.float32), sample.label, sample.zoom)
+
+
+_FIELDS = np.array(
+    [
+        [0.55, 0.50, 0.38],
+        [0.45, 0.36, 0.28],
+        [0.30, 0.42, 0.20],
+        [0.42, 0.50, 0.28],
+        [0.22, 0.32, 0.16],
+        [0.35, 0.35, 0.36],
+        [0.62, 0.60, 0.56],
+        [0.50, 0.27, 0.22],
+    ]
+)
+"""Colours of stubble, soil, crops, meadows, asphalt, concrete and tiles."""
 
 
 def _canopy(

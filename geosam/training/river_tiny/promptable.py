@@ -72,6 +72,9 @@ class PromptableRecipe:
     without: tuple[str, ...] = ()
     """Data sets to leave out, to see how well the network does on a source it never saw."""
 
+    of_processor: bool = False
+    """Whether the minutes are those of one processor core."""
+
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
 
@@ -176,7 +179,7 @@ def run_promptable(
     tally, losses = Tally(), []
     if recipe.resume and (out / "promptable.pt").exists():
         tally = load_state(out / "promptable.pt", model, average)
-    clock = Clock(recipe.minutes, recipe.every, tally.minutes)
+    clock = Clock(recipe.minutes, recipe.every, tally.minutes, of_processor=recipe.of_processor)
     while True:
         size, count = BATCHES[source.rng.integers(len(BATCHES))]
         set_rate(optimizer, schedule.rate(clock.progress))

@@ -1,7 +1,6 @@
-"""Measure `river-tiny` on the test split, data set by data set.
+"""Measure bare networks on the test split, data set by data set: several trainings side by side.
 
-Figures follow one rule everywhere: IoU over images with at least 1 % water, the
-share of false water over the others, unknown pixels out.
+The toolkit with its prompts, its blending and its defaults is measured by `benchmarks/`.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn import functional
 from transformers import Sam2Model
 
 from geosam.models.sam2 import NoPositions
 from geosam.models.unet import CoarseWaterNet, load_coarse
+from geosam.summaries import DRY_SHARE, ImageScores, score_label, summarise
 from geosam.training.river_tiny.batch_prompts import Prompts
 from geosam.training.river_tiny.network import TILE, normalise
 from geosam.training.river_tiny.rating import answer, move_outline
@@ -44,11 +43,11 @@ STRETCH = ("joint", 1.0, 99.0)
 LARGEST = 1024
 """Shown pixels a side to which images are cut for the promptable network, to save time."""
 
+Row = dict[str, float]
+"""Figures of a data set by name."""
+
 Memory = dict[tuple[int, int], list[torch.Tensor]]
 """Embeddings of an image's tiles by upper left corner."""
-
-WET = 0.01
-"""Share of known pixels that are water from which an image counts as wet."""
 
 CORRUPTIONS = {"eroded 3": -3.0, "dilated 3": 3.0, "clean": 0.0}
 """Native pixels by which a prompting mask is moved."""
@@ -73,7 +72,7 @@ class Shown:
     @property
     def is_wet(self) -> bool:
         """Whether at least 1 % of the known pixels are water."""
-        return bool((self.water & self.known).sum() >= WET * max(1, self.known.sum()))
+        return bool((self.water & self.known).sum() >= DRY_SHARE * max(1, self.known.sum()))
 
 
 def show_scene(scene: Scene, bands: tuple[int, ...] | None = None) -> Shown:
@@ -114,32 +113,6 @@ def _resize_label(label: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndar
     water = _resize((label == WATER).astype(np.float32)[None], factor)[0] >= 0.5
     known = _resize((label != IGNORE).astype(np.float32)[None], factor)[0] > 0.99
     return water, known
-
-
-def iou(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> float:
-    """Intersection over union where the truth is known; two empty masks agree."""
-    either = ((first | second) & known).sum()
-    return 1.0 if either == 0 else float((first & second & known).sum() / either)
-
-
-def boundary_f1(
-    answered: np.ndarray, truth: np.ndarray, known: np.ndarray, tolerance_px: float = 2.0
-) -> float:
-    """F1 of outlines that lie within a tolerance of each other, where the truth is known."""
-
-    def outline(mask: np.ndarray) -> np.ndarray:
-        return mask & ~ndimage.binary_erosion(mask, border_value=1)
-
-    mine, theirs = outline(answered) & known, outline(truth) & known
-    if not mine.any() or not theirs.any():
-        return float(mine.any() == theirs.any())
-    near_theirs = ndimage.distance_transform_edt(~outline(truth)) <= tolerance_px
-    near_mine = ndimage.distance_transform_edt(~outline(answered)) <= tolerance_px
-    precision, recall = (
-        (mine & near_theirs).sum() / mine.sum(),
-        (theirs & near_mine).sum() / theirs.sum(),
-    )
-    return float(2 * precision * recall / max(1e-9, precision + recall))
 
 
 @torch.inference_mode()
@@ -237,40 +210,35 @@ def corrupted(shown: Shown, shift_native_px: float, drop: bool, seed: int) -> np
     return drop_parts(mask, np.random.default_rng(seed)) if drop else mask
 
 
-def load_networks(folder: Path) -> tuple[CoarseWaterNet, Sam2Model]:
-    """Both networks of a `river-tiny` folder, in float32, ready to predict."""
+def load_promptable(folder: Path) -> Sam2Model:
+    """The promptable network of a `river-tiny` folder, in float32, ready to predict."""
     model = Sam2Model.from_pretrained(folder, dtype=torch.float32).eval()
     model.vision_encoder.neck.position_encoding = NoPositions()
-    return load_coarse(folder / "coarse"), model
+    return model
 
 
-def rate_coarse(net: CoarseWaterNet, images: Sequence[Shown]) -> dict[str, float]:
+def score(answered: np.ndarray, shown: Shown) -> ImageScores:
+    """Figures of one answer, (y, x) bool."""
+    return score_label(answered, np.where(shown.known, shown.water, IGNORE).astype(np.uint8))
+
+
+def rate_coarse(net: CoarseWaterNet, images: Sequence[Shown]) -> Row:
     """IoU of wet images, and the share of false water of dry ones."""
-    wet, dry = [], []
-    for shown in images:
-        water = find_water(net, shown.pixels) > 0
-        if shown.is_wet:
-            wet.append(iou(water, shown.water, shown.known))
-        elif shown.known.any():
-            dry.append(float((water & shown.known).sum() / shown.known.sum()))
-    return {**_spread("iou", wet), **_false(dry)}
+    figures = summarise([score(find_water(net, shown.pixels) > 0, shown) for shown in images])
+    row: Row = {"wet images": figures.n_wet} if figures.n_wet else {}
+    if figures.n_wet:
+        iou = figures.wet["iou"]
+        row |= {"IoU median": iou.median, "IoU quartile": iou.lower_quartile}
+    if figures.n_dry:
+        row |= {
+            "dry images": figures.n_dry,
+            "false mean": figures.false_water_mean,
+            "false 90 %": figures.false_water_90th,
+        }
+    return row
 
 
-def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
-    if not values:
-        return {}
-    low, middle = np.percentile(values, [25, 50])
-    return {"wet images": len(values), f"{name} median": middle, f"{name} quartile": low}
-
-
-def _false(values: Sequence[float]) -> dict[str, float]:
-    if not values:
-        return {}
-    high = np.percentile(values, 90)
-    return {"dry images": len(values), "false mean": float(np.mean(values)), "false 90 %": high}
-
-
-def rate_prompted(model: Sam2Model, images: Sequence[Shown]) -> dict[str, float]:
+def rate_prompted(model: Sam2Model, images: Sequence[Shown]) -> Row:
     """Median IoU of wrong masks and of the answers to them, by kind of error."""
     kinds = [
         (f"{name}, parts dropped" if drop else name, shift, drop)
@@ -293,25 +261,7 @@ def _before_after(
     model: Sam2Model, shown: Shown, mask: np.ndarray, memory: Memory
 ) -> tuple[float, float]:
     answered = prompt_with(model, shown.pixels, mask, memory) > 0
-    return iou(mask, shown.water, shown.known), iou(answered, shown.water, shown.known)
-
-
-def rate_chain(net: CoarseWaterNet, model: Sam2Model, images: Sequence[Shown]) -> dict[str, float]:
-    """Coarse network and the promptable one after it: median IoU and boundary F1 of both."""
-    rows = []
-    for shown in (image for image in images if image.is_wet):
-        coarse = find_water(net, shown.pixels) > 0
-        final = prompt_with(model, shown.pixels, coarse) > 0
-        rows.append(
-            [
-                iou(coarse, shown.water, shown.known),
-                iou(final, shown.water, shown.known),
-                boundary_f1(coarse, shown.water, shown.known),
-                boundary_f1(final, shown.water, shown.known),
-            ]
-        )
-    names = ("coarse iou", "final iou", "coarse boundary f1", "final boundary f1")
-    return dict(zip(names, np.median(np.array(rows), axis=0), strict=True)) if rows else {}
+    return score(mask, shown).pixels.iou, score(answered, shown).pixels.iou
 
 
 def load_shown(
@@ -327,7 +277,7 @@ def load_shown(
     return [show_scene(scene, bands) for scene in scenes[::step]]
 
 
-def as_table(rows: dict[str, dict[str, float]]) -> str:
+def as_table(rows: dict[str, Row]) -> str:
     """A Markdown table of figures by data set."""
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     lines = ["| data set | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
@@ -342,13 +292,17 @@ def _cell(value: float | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-def evaluate(folder: Path, data: Path, cache: Path | None, most: int = 60) -> str:
-    """The evaluation of `river-tiny` as three Markdown tables.
+def report(
+    networks: dict[str, Path], promptable: Path | None, data: Path, cache: Path | None, most: int
+) -> str:
+    """What bare networks do on whole test images, as Markdown tables.
 
     Parameters
     ----------
-    folder : Path
-        Holds the promptable network, and the coarse one in `coarse/`.
+    networks : dict of Path
+        Folders of coarse networks, by the name of their table.
+    promptable : Path, optional
+        Folder of the promptable network: median IoU of wrong masks before and after it.
     data : Path
         Folder with the data sets.
     cache : Path, optional
@@ -356,24 +310,19 @@ def evaluate(folder: Path, data: Path, cache: Path | None, most: int = 60) -> st
     most : int
         Most images of a data set.
     """
-    net, model = load_networks(folder)
-    names = list(ZOOMS)[:-1]
-    images = {name: load_shown(data, name, cache, most=most) for name in names}
-    coarse = {name: rate_coarse(net, found) for name, found in images.items()}
-    asked = {name: [cut(x) for x in _some(found)] for name, found in images.items()}
-    asked = {name: found for name, found in asked.items() if any(x.is_wet for x in found)}
-    chain = {name: rate_chain(net, model, found) for name, found in asked.items()}
-    infrared = load_shown(data, "chips_multispectral", cache, (3, 2, 1), most)
-    asked["chips_multispectral, nir red green"] = infrared
-    prompted = {name: rate_prompted(model, found) for name, found in asked.items()}
-    parts = (
-        ("Coarse network", coarse),
-        ("Coarse network, then promptable network", chain),
-        ("Promptable network on wrong masks, median IoU", prompted),
+    images = {name: load_shown(data, name, cache, most=most) for name in list(ZOOMS)[:-1]}
+    images["chips_multispectral, nir red green"] = load_shown(
+        data, "chips_multispectral", cache, (3, 2, 1), most
     )
-    return "\n\n".join(f"### {title}\n\n{as_table(rows)}" for title, rows in parts)
-
-
-def _some(images: Sequence[Shown], most: int = 24) -> Sequence[Shown]:
-    """Evenly picked images: the promptable network takes longer."""
-    return images[:: max(1, len(images) // most)]
+    tables = {}
+    for title, folder in networks.items():
+        net = load_coarse(folder)
+        tables[title] = {name: rate_coarse(net, found) for name, found in images.items()}
+    if promptable is not None:
+        model = load_promptable(promptable)
+        tables["Wrong masks, median IoU"] = {
+            name: rate_prompted(model, [cut(x) for x in found])
+            for name, found in images.items()
+            if any(x.is_wet for x in found)
+        }
+    return "\n\n".join(f"### {title}\n\n{as_table(rows)}" for title, rows in tables.items())

@@ -25,6 +25,7 @@ TRAINABLE = (
     "aerial_dubai",
     "aerial_monterey",
     "aerial_dry",
+    "oblique_floods",
     "synthetic",
 )
 """Sets that shipped weights may learn from; everything else is for measuring."""
@@ -41,6 +42,7 @@ SYNTHETIC_PX = 768
 _LEVELS = 4
 _ANCHORS = 2000
 _HELD_OUT_DRY = 0.2
+_HELD_OUT_FLOODS = 0.1
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,10 @@ def split_names(data: Path, source: str) -> dict[str, list[str]]:
     every = sorted(path.stem for path in (data / source / "images").iterdir())
     if source == "aerial_dry":
         splits = _split_dry(every)
+    if source == "oblique_floods":
+        every = sorted(every, key=int)
+        kept = len(every) - round(_HELD_OUT_FLOODS * len(every))
+        splits = {"train": every[:kept], "val": every[kept:], "test": every[kept:]}
     if splits is None:
         splits = {"train": [], "val": [], "test": every}
     return {**splits, "all": every}

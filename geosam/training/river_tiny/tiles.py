@@ -44,6 +44,7 @@ _ZOOMS = {
     "aerial_ste_marguerite": (0.08, 0.6),
     "aerial_dubai": (0.4, 1.5),
     "aerial_monterey": (0.25, 1.2),
+    "oblique_floods": (0.4, 1.2),
     "synthetic": (0.5, 2.2),
     "naip": (0.6, 2.0),
     "image": (0.3, 1.0),

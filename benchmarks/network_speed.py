@@ -1,0 +1,82 @@
+"""How many pixels a second the networks of river-tiny take, each and all together.
+
+    python benchmarks/network_speed.py [--threads 2] [--precision auto]
+
+First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
+shows it: tiles overlap by a quarter, the coarse network looks at two stretches at two resolutions, and
+every tile is decoded. Bands with an index need one stretch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+import geosam
+from geosam.coarse import NETWORK_BATCH
+from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
+from geosam.types import PixelPrompts
+
+BATCH = 8
+LOOKS = 2 * (1 + 1 / 4)
+"""Times that the coarse network sees an 8-bit scene: two stretches, at full and at half resolution."""
+
+
+def seconds_per_pixel(work: Callable[[int], object], pixels: int, threads: int) -> float:
+    """Time `work` on as many batches side by side as there are threads, the best of three rounds."""
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+        rounds = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            list(pool.map(work, range(4 * threads)))
+            rounds.append((time.perf_counter() - begun) / (4 * threads * pixels))
+    return min(rounds)
+
+
+def measure(threads: int, precision: str) -> dict[str, float]:
+    """Return the seconds a pixel of each network."""
+    torch.set_num_threads(1)
+    coarse = load_learned(precision=precision)
+    model = geosam.load_model(precision=precision)
+    rng = np.random.default_rng(0)
+    wide = rng.random((NETWORK_BATCH, 3, COARSE_TILE_PX, COARSE_TILE_PX), np.float32)
+    tiles = rng.random((BATCH, 3, model.size, model.size), np.float32)
+    features = model.encode(tiles)
+    mask = np.zeros((1, model.size, model.size), bool)
+    mask[:, 100:150] = True
+    prompt = PixelPrompts(np.full((1, 5, 2), 120.5), np.ones((1, 5), int), masks=mask)
+    area = BATCH * model.size**2
+    return {
+        "coarse": seconds_per_pixel(lambda _: coarse.predict(wide), wide[:, 0].size, threads),
+        "encoder": seconds_per_pixel(lambda _: model.encode(tiles), area, threads),
+        "decoder": seconds_per_pixel(
+            lambda _: model.decode(features, [prompt] * BATCH), area, threads
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="auto")
+    arguments = parser.parse_args()
+    alone = measure(arguments.threads, arguments.precision)
+    print("| network | million pixels a second |\n|---|---|")
+    for name, seconds in alone.items():
+        print(f"| {name} | {1e-6 / seconds:.2f} |")
+    print(f"| all, each pixel once | {1e-6 / sum(alone.values()):.2f} |")
+    wide = (COARSE_TILE_PX / (COARSE_TILE_PX - COARSE_OVERLAP_PX)) ** 2
+    shown = LOOKS * wide * alone["coarse"] + (4 / 3) ** 2 * (alone["encoder"] + alone["decoder"])
+    print(f"| all, as the main job shows a scene | {1e-6 / shown:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -11,11 +11,11 @@ of predicted and true IoU of the prompted answers.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import warnings
 from pathlib import Path
 
-import dask
 import geopandas as gpd
 import numpy as np
 import shapely
@@ -25,8 +25,13 @@ from scipy import ndimage
 
 import geosam
 from geosam.calibration import spearman
+from geosam.clock import Clock
+from geosam.crew import Threads
+from geosam.durable import Durable
 from geosam.options import Options
-from geosam.pipeline import prepare, segment_prepared, water_probability
+from geosam.pipeline import SEGMENT, prepare, segment_prepared, water_probability
+from geosam.segmentation import group_side
+from geosam.tiles import group_tiles
 from geosam.types import Model
 from geosam.views import view_array
 
@@ -74,10 +79,12 @@ def ask(scene: xr.DataArray, model: Model, geometry: shapely.Geometry) -> tuple[
         gpd.GeoDataFrame({"label": [1]}, geometry=[geometry], crs=scene.odc.crs).to_file(path)
         options = Options(prompts=str(path))
         prepared = prepare(view_array(scene), options, model)
-        segmentation = segment_prepared(prepared, options.batch_size)
-        water = water_probability(prepared, segmentation)
-        water, rows = dask.compute(water, list(segmentation.rows))
-    estimates = [row.predicted_iou for group in rows for row in group if row.status == "done"]
+        keep = Durable(Path(folder), Threads(os.cpu_count() or 1), Clock())
+        logits = segment_prepared(prepared, options.batch_size, keep)
+        water = water_probability(prepared, logits).compute()
+        groups = group_tiles(prepared.grid, group_side(prepared.grid))
+        masks = keep.answers(SEGMENT).tiles(groups).values()
+    estimates = [mask.predicted_iou for group in masks for mask in group if mask.status == "done"]
     return as_label(water) == 1, float(np.mean(estimates)) if estimates else 0.0
 
 

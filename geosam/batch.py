@@ -12,7 +12,7 @@ from geosam.errors import OptionError, OutputError
 from geosam.options import Options
 from geosam.pipeline import load
 from geosam.runs import Report, inspect_source, run
-from geosam.workspace import Targets, check_targets
+from geosam.workspace import Targets, check_targets, unfinished
 
 
 def is_folder(output: str | Path) -> bool:
@@ -25,7 +25,8 @@ def run_each(
 ) -> dict[str, Report]:
     """Segment scenes one by one, each into ``FOLDER/<stem>.gpkg``.
 
-    Every name and every scene is looked at before the first run starts.
+    Every name and every scene is looked at before the first run starts. With ``resume`` the scenes that
+    are finished are left out, and one that was interrupted is gone on with.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def run_each(
     Returns
     -------
     dict
-        The report of each scene.
+        The report of each scene that was run.
 
     Raises
     ------
@@ -50,17 +51,22 @@ def run_each(
     """
     chosen = Options.of(options)
     outputs = _outputs([str(scene) for scene in scenes], Path(folder), chosen)
+    if chosen.resume:
+        outputs = {scene: path for scene, path in outputs.items() if not _is_finished(path)}
     for scene, output in outputs.items():
         if output.parent.is_dir():
-            check_targets(Targets(output), [scene], chosen.overwrite)
+            check_targets(Targets(output), [scene], chosen.overwrite or chosen.resume)
         inspect_source((scene,), chosen)
     model = load(chosen)
     made = _make(Path(folder))
     reports: dict[str, Report] = {}
-    others = {name: value for name, value in options.items() if name != "model"}
+    others = {name: value for name, value in options.items() if name not in ("model", "resume")}
     try:
         for scene, output in outputs.items():
-            reports[scene] = run(scene, output, model=model, progress=progress, **others)
+            resume = chosen.resume and unfinished(output).is_dir()
+            reports[scene] = run(
+                scene, output, model=model, progress=progress, resume=resume, **others
+            )
     finally:
         if made and not reports:
             Path(folder).rmdir()
@@ -86,6 +92,10 @@ def _outputs(scenes: Sequence[str], folder: Path, options: Options) -> dict[str,
             f"{stems[twice[0]]} scenes would write {folder / twice[0]}.gpkg. Run them one by one."
         )
     return {scene: folder / f"{Path(scene).stem}.gpkg" for scene in scenes}
+
+
+def _is_finished(output: Path) -> bool:
+    return output.exists() and not unfinished(output).is_dir()
 
 
 def _make(folder: Path) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed
 
 from geosam.indices import INDICES, HsvRange, compute_index, hsv_mask
-from geosam.mosaic import accumulate, mosaic_logits, read_tiles
+from geosam.mosaic import Answer, Mosaic, Work, accumulate, blended, read_tiles
 from geosam.stretch import Stretch
-from geosam.tasks import task
 from geosam.thresholds import Threshold, drop_small
 from geosam.tiles import TileGrid, TileGroup, group_tiles
 from geosam.types import CoarseNetwork
@@ -201,8 +200,9 @@ def network_evidence(
     network: CoarseNetwork,
     size: int,
     overlap: int,
+    blend: Callable[[Mosaic], da.Array] = blended,
 ) -> xr.DataArray:
-    """Return the logits of the learned network: (y, x) float32, NaN where nodata, lazily.
+    """Return the logits of the learned network: (y, x) float32, NaN where nodata.
 
     Parameters
     ----------
@@ -214,17 +214,19 @@ def network_evidence(
         Turns pixels into logits.
     size, overlap
         Side of its tiles, and the pixels that neighbours share.
+    blend
+        Makes an array of its tiles' answers; a lazy one where not said.
     """
     grid = TileGrid(scene.odc.geobox, size, overlap)
     rgb = blocks_of(scene.sel(band=list(renditions[0].bands)))
 
-    def predict(group: TileGroup) -> Delayed:
-        predict_group = task(
+    def work(group: TileGroup) -> Work:
+        function = partial(
             _network_planes, group=group, renditions=renditions, network=network, overlap=overlap
         )
-        return predict_group(read_window(rgb, group.read))
+        return Work(function, (read_window(rgb, group.read),))
 
-    logits = mosaic_logits(grid, group_tiles(grid, 2), predict)
+    logits = blend(Mosaic(grid, group_tiles(grid, 2), work))
     return scene.isel(band=0, drop=True).copy(data=logits)
 
 
@@ -234,7 +236,7 @@ def _network_planes(
     renditions: Sequence[Stretch],
     network: CoarseNetwork,
     overlap: int,
-) -> np.ndarray:
+) -> Answer:
     windows = read_tiles(pixels, group.read, group.tiles)
     seen = [i for i, window in enumerate(windows) if np.isfinite(window).any()]
     logits: list[np.ndarray | None] = [None] * len(windows)
@@ -246,7 +248,7 @@ def _network_planes(
         ]
         for i, answer in zip(batch, np.mean(answers, axis=0), strict=True):
             logits[i] = answer
-    return accumulate(group, logits, [False] * len(windows), overlap)
+    return Answer(accumulate(group, logits, [False] * len(windows), overlap))
 
 
 def mean_evidence(fine: xr.DataArray, wide: xr.DataArray) -> xr.DataArray:

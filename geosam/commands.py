@@ -13,15 +13,16 @@ import pandas as pd
 
 from geosam import __version__
 from geosam.clock import Clock
-from geosam.errors import PromptError
+from geosam.durable import Durable
+from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.options import Options
-from geosam.pipeline import load
+from geosam.pipeline import encode_prepared, load
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import fingerprint, inspect_scene
-from geosam.runs import Job, draw_prompts, open_job, prepare_job, run_table, shared_threads
+from geosam.runs import Job, all_prompts, open_job, prepare_job, run_table, shared_threads
 from geosam.vectors import islands, outlines
 from geosam.views import pixel_m
 from geosam.workspace import Targets, check_targets, partial_folder, publish
@@ -77,8 +78,8 @@ def write_coarse(
     targets = Targets(coarse=Path(output))
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         model = load(chosen)
-        with shared_threads(chosen, model):
-            prepared = prepare_job(job, model)
+        with shared_threads(chosen, model) as crew:
+            prepared = prepare_job(job, model, Durable(job.folder, crew, job.clock, job.show))
         coarse = prepared.prompts.coarse
         if coarse is None:
             raise PromptError(
@@ -130,9 +131,10 @@ def write_prompts(
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         # The model decides how large a tile is, and each tile has points of its own.
         model = load(chosen)
-        with shared_threads(chosen, model):
-            prepared = prepare_job(job, model)
-            drawn = draw_prompts(job, prepared)
+        with shared_threads(chosen, model) as crew:
+            keep = Durable(job.folder, crew, job.clock, job.show)
+            prepared = prepare_job(job, model, keep)
+            drawn = all_prompts(job, prepared, keep)
         layers = to_frames(drawn, prepared.grid.geobox)
         runs = run_table(job, prepared, "prompts")
         write_geopackage(job.folder / "prompts.gpkg", **layers, runs=runs)
@@ -145,6 +147,41 @@ def write_prompts(
         "polygons": len(drawn.polygons),
     }
     return _written(job, output, counts)
+
+
+def fill_store(scene: Scene, *, progress: bool = False, **options: Any) -> Written:
+    """Encode the tiles of a scene into an embedding store: what ``geosam encode`` does.
+
+    Tiles without data or prompts are left out, and so are those that are there already.
+
+    Parameters
+    ----------
+    scene
+        A raster, or several of the same bands and CRS.
+    progress
+        Whether to show bars on standard error.
+    **options
+        Those of :class:`geosam.options.Options`; `store` is needed.
+
+    Raises
+    ------
+    GeosamError
+        If the request or its input is wrong.
+    """
+    chosen = Options.of(options)
+    if chosen.store is None:
+        raise OptionError("geosam encode needs --store DIR: the folder to fill.")
+    with open_job(scene, Path(chosen.store), Targets(), chosen, progress) as job:
+        model = load(chosen)
+        with shared_threads(chosen, model) as crew:
+            keep = Durable(job.folder, crew, job.clock, job.show)
+            prepared = prepare_job(job, model, keep)
+            store = prepared.store
+            assert store is not None
+            before = store.count()
+            wanted = encode_prepared(prepared, chosen.batch_size, keep)
+    counts = {"tiles": len(prepared.grid), "wanted": wanted, "encoded": store.count() - before}
+    return _written(job, chosen.store, counts)
 
 
 def _written(job: Job, output: str | Path, counts: Mapping[str, float]) -> Written:

@@ -5,6 +5,10 @@ line prints it alone and exits with status 2.
 """
 
 
+class GeosamWarning(UserWarning):
+    """Something was assumed, or happens, that the user should know of."""
+
+
 class GeosamError(Exception):
     """The request or its input is wrong, and the message says how to mend it."""
 

@@ -20,6 +20,10 @@ DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
 )
 
 
+Embed = Callable[[Sequence[int], np.ndarray], Features]
+"""Numbers of some tiles, and their pixels (n, 3, size, size) -> their features."""
+
+
 @dataclass(frozen=True)
 class TileMask:
     """What the model said of one tile, or why it said nothing."""
@@ -42,6 +46,7 @@ def segment_tiles(
     prompts: Sequence[Sequence[PixelPrompts]],
     *,
     batch_size: int = 8,
+    embed: Embed | None = None,
 ) -> list[TileMask]:
     """Segment tiles, encoding only those that have data and prompts.
 
@@ -55,17 +60,20 @@ def segment_tiles(
         For each tile one entry an object; none means that nothing there prompts.
     batch_size
         Tiles that go through the encoder at once.
+    embed
+        Gives the features of tiles, by number; the model's encoder without it.
 
     Returns
     -------
     list of TileMask
         In the order of the tiles.
     """
+    embed = embed or (lambda which, shown: model.encode(shown))
     masks = [_skipped(p, q) for p, q in zip(pixels, prompts, strict=True)]
     active = [i for i, mask in enumerate(masks) if mask is None]
     for start in range(0, len(active), batch_size):
         batch = active[start : start + batch_size]
-        for i, mask in zip(batch, _attempt(model, batch, pixels, prompts), strict=True):
+        for i, mask in zip(batch, _attempt(model, embed, batch, pixels, prompts), strict=True):
             masks[i] = mask
     return [mask for mask in masks if mask is not None]
 
@@ -78,30 +86,33 @@ def _skipped(pixels: np.ndarray | None, prompts: Sequence[PixelPrompts]) -> Tile
 
 def _attempt(
     model: Model,
+    embed: Embed,
     batch: list[int],
     pixels: Sequence[np.ndarray | None],
     prompts: Sequence[Sequence[PixelPrompts]],
 ) -> list[TileMask]:
-    """Segment a batch; where it fails, tile by tile, so that one bad tile is one bad tile."""
+    """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile."""
     started = perf_counter()
     try:
-        masks = _segment_batch(model, [pixels[i] for i in batch], [prompts[i] for i in batch])
+        features = embed(batch, np.stack([p for i in batch if (p := pixels[i]) is not None]))
+        masks = _decode_batch(model, features, [prompts[i] for i in batch])
     except GeosamError:
         raise
     except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
         if len(batch) == 1:
             return [TileMask(FAILED, error=f"{type(error).__name__}: {error}")]
-        return [mask for i in batch for mask in _attempt(model, [i], pixels, prompts)]
+        # Too much for the memory of a GPU, or one bad tile: either is found by halving.
+        halves = (batch[: len(batch) // 2], batch[len(batch) // 2 :])
+        return [mask for half in halves for mask in _attempt(model, embed, half, pixels, prompts)]
     share = (perf_counter() - started) / len(batch)
     return [TileMask(DONE, logits, score, share) for logits, score in masks]
 
 
-def _segment_batch(
-    model: Model, pixels: Sequence[np.ndarray | None], prompts: Sequence[Sequence[PixelPrompts]]
+def _decode_batch(
+    model: Model, features: Features, prompts: Sequence[Sequence[PixelPrompts]]
 ) -> list[tuple[np.ndarray, float]]:
-    features = model.encode(np.stack([p for p in pixels if p is not None]))
-    logits: list[list[np.ndarray]] = [[] for _ in pixels]
-    scores: list[list[float]] = [[] for _ in pixels]
+    logits: list[list[np.ndarray]] = [[] for _ in prompts]
+    scores: list[list[float]] = [[] for _ in prompts]
     for members in _bucket(prompts):
         tiles = [tile for tile, _ in members]
         bucket_logits, bucket_scores = model.decode(

@@ -1,18 +1,21 @@
-"""Tile logits -> one lazy raster of logits.
+"""Tile logits -> one raster of logits.
 
 A block of output is the blend of the tiles that overlap it: those of its own group and the outermost
-ones of the eight groups around it. Each group is computed once, and only the strips that its
+ones of the eight groups around it. Each group is answered once, and only the strips that its
 neighbours need outlive it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
 import numpy as np
 from dask.delayed import Delayed
 
+from geosam.masks import TileMask
 from geosam.tasks import task
 from geosam.tiles import TileGrid, TileGroup, around, blend_weights
 from geosam.types import Tile, Window
@@ -22,34 +25,127 @@ SKIPPED = -np.inf
 UNKNOWN = np.nan
 """Logit where nothing was decided: no data, or every tile over the pixel failed."""
 
-PredictGroup = Callable[[TileGroup], Delayed]
-"""A group -> a task that gives its planes, as :func:`accumulate` makes them."""
+Index = tuple[int, int]
 
 
-def mosaic_logits(
-    grid: TileGrid, groups: Mapping[tuple[int, int], TileGroup], predict: PredictGroup
-) -> da.Array:
-    """Blend the logits of all tiles into one lazy array on the grid.
+@dataclass(frozen=True)
+class Answer:
+    """What the tiles of a group say together."""
+
+    planes: np.ndarray
+    """(3, height, width) float32 on the group's read window, as :func:`accumulate` makes them."""
+    tiles: tuple[TileMask, ...] = ()
+    """What became of each tile, without its logits; nothing where nobody asks."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What it takes to answer a group, as something that can be done here, elsewhere or not at all."""
+
+    function: Callable[..., Any]
+    """Answers the group."""
+    inputs: tuple[Any, ...]
+    """Its arguments: tasks, or lists of tasks."""
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """A raster of logits that nothing has been computed of, nor any graph been built."""
+
+    grid: TileGrid
+    """The tiles."""
+    groups: Mapping[Index, TileGroup]
+    """The same in groups; the core of each is a block of the raster."""
+    work: Callable[[TileGroup], Work]
+    """Says what it takes to answer a group."""
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of the grid of groups, in order."""
+        return sorted({index[0] for index in self.groups})
+
+    @property
+    def cols(self) -> list[int]:
+        """Columns of the grid of groups, in order."""
+        return sorted({index[1] for index in self.groups})
+
+    def core(self, index: Index) -> Window:
+        """Return the pixels of a block."""
+        core = self.groups[index].core.intersection(self.grid.scene)
+        assert core is not None
+        return core
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Heights and widths of the blocks."""
+        first, left = self.rows[0], self.cols[0]
+        heights = tuple(self.core((row, left)).height for row in self.rows)
+        return heights, tuple(self.core((first, col)).width for col in self.cols)
+
+
+def blended(mosaic: Mosaic, name: str = "") -> da.Array:
+    """Blend all tiles into one lazy array.
 
     Parameters
     ----------
-    grid
-        The tiles.
-    groups
-        The same tiles in groups, by index; see :func:`geosam.tiles.group_tiles`.
-    predict
-        Makes the task of a group.
+    mosaic
+        What it is made of.
+    name
+        Nothing is kept here, so nothing is called by it.
 
     Returns
     -------
     dask.array.Array
         (y, x) float32 logits, one chunk a group; :data:`SKIPPED` and :data:`UNKNOWN` as said there.
     """
-    planes = {index: predict(group) for index, group in groups.items()}
-    rows = sorted({index[0] for index in groups})
-    cols = sorted({index[1] for index in groups})
-    blocks = [[_block(grid, groups, planes, (i, j)) for j in cols] for i in rows]
+    answers = {index: work_task(mosaic.work(group)) for index, group in mosaic.groups.items()}
+    blocks = [[_chunk(mosaic, answers, (i, j)) for j in mosaic.cols] for i in mosaic.rows]
     return da.block(blocks)
+
+
+def work_task(work: Work) -> Delayed:
+    """Return the task that does it."""
+    return task(work.function)(*work.inputs)
+
+
+def _chunk(mosaic: Mosaic, answers: Mapping[Index, Delayed], index: Index) -> da.Array:
+    core = mosaic.core(index)
+    block = blend_task(mosaic, answers, index)
+    return da.from_delayed(block, (core.height, core.width), np.float32)
+
+
+def blend_task(mosaic: Mosaic, answers: Mapping[Index, Delayed], index: Index) -> Delayed:
+    """Return the task that blends a block from the answers of its group and those around it.
+
+    Returns
+    -------
+    Delayed
+        Of (height, width) float32 logits.
+    """
+    core = mosaic.core(index)
+    windows, strips = [], []
+    for near in around(index):
+        group = mosaic.groups.get(near)
+        if group is not None and (window := group.read.intersection(core)):
+            windows.append(window)
+            strips.append(task(_cut, read=group.read, window=window)(answers[near]))
+    return task(_blend, core=core, windows=windows)(strips)
+
+
+def _cut(answered: Answer, read: Window, window: Window) -> np.ndarray:
+    rows, cols = window.slices(read)
+    return answered.planes[:, rows, cols].copy()  # a view would keep the whole group alive
+
+
+def _blend(strips: list[np.ndarray], core: Window, windows: list[Window]) -> np.ndarray:
+    total = np.zeros((3, core.height, core.width), np.float32)
+    for window, strip in zip(windows, strips, strict=True):
+        rows, cols = window.slices(core)
+        total[:, rows, cols] += strip
+    weighted, weights, skipped = total
+    undecided = np.where(skipped > 0, np.float32(SKIPPED), np.float32(UNKNOWN))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weights > 0, weighted / weights, undecided)
 
 
 def accumulate(
@@ -84,40 +180,6 @@ def accumulate(
         elif was_skipped:
             planes[2, rows, cols] = 1.0
     return planes
-
-
-def _block(
-    grid: TileGrid,
-    groups: Mapping[tuple[int, int], TileGroup],
-    planes: Mapping[tuple[int, int], Delayed],
-    index: tuple[int, int],
-) -> da.Array:
-    core = groups[index].core.intersection(grid.scene)
-    assert core is not None
-    strips = []
-    for neighbour in around(index):
-        if neighbour in groups and (window := groups[neighbour].read.intersection(core)):
-            cut = task(_cut, read=groups[neighbour].read, window=window)
-            strips.append((window, cut(planes[neighbour])))
-    windows = [window for window, _ in strips]
-    block = task(_blend, core=core, windows=windows)([strip for _, strip in strips])
-    return da.from_delayed(block, (core.height, core.width), np.float32)
-
-
-def _cut(planes: np.ndarray, read: Window, window: Window) -> np.ndarray:
-    rows, cols = window.slices(read)
-    return planes[:, rows, cols].copy()  # a view would keep the whole group alive
-
-
-def _blend(strips: list[np.ndarray], core: Window, windows: list[Window]) -> np.ndarray:
-    total = np.zeros((3, core.height, core.width), np.float32)
-    for window, strip in zip(windows, strips, strict=True):
-        rows, cols = window.slices(core)
-        total[:, rows, cols] += strip
-    weighted, weights, skipped = total
-    undecided = np.where(skipped > 0, np.float32(SKIPPED), np.float32(UNKNOWN))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(weights > 0, weighted / weights, undecided)
 
 
 def read_tiles(pixels: np.ndarray, read: Window, tiles: Sequence[Tile]) -> list[np.ndarray]:

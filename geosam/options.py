@@ -96,6 +96,12 @@ class Options:
         "Number format; auto is bfloat16 where the processor is fast at it.",
         "auto|fp32|bf16|fp16",
     )
+    store: str | Path | None = _option(
+        None,
+        "model",
+        "Keep the embeddings of tiles in this folder, and reuse what is there.",
+        "DIR",
+    )
     workers: int | None = _option(None, "model", "Threads that work side by side.", "N")
 
     prompts: str = _option(
@@ -152,6 +158,7 @@ class Options:
         "M",
     )
     aoi: str | Path | None = _option(None, "output", "Work only inside these polygons.", "AOI.gpkg")
+    resume: bool = _option(False, "output", "Go on with a run that was interrupted.")
     overwrite: bool = _option(False, "output", "Replace what an earlier run wrote.")
 
     def __post_init__(self) -> None:
@@ -161,6 +168,13 @@ class Options:
         if self.device.split(":")[0] not in DEVICES:
             raise OptionError(
                 f"Device {self.device!r} is unknown. Use one of {', '.join(DEVICES)}."
+            )
+        if self.resume and self.overwrite:
+            raise OptionError("--resume goes on and --overwrite starts anew. Give one of them.")
+        if self.store is not None and self.prompts == "autosam":
+            raise OptionError(
+                "--store keeps what the model sees, and --prompts autosam adds prompts to it. Leave "
+                "one of them out."
             )
         _between("threshold", self.threshold, 0.0, 1.0)
         for name in ("resolution", "tile_size", "batch_size", "workers", "points", "rounds"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.delayed import Delayed
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
@@ -30,7 +33,10 @@ from geosam.coarse import (
     without_slivers,
 )
 from geosam.decision import Decision, decide
+from geosam.durable import Durable, Keep, Lazy
+from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError
+from geosam.mosaic import Index, Mosaic, work_task
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
 from geosam.prompts.meant import with_water_meant
@@ -38,8 +44,16 @@ from geosam.prompts.scene_prompts import ScenePrompts, dense_mask
 from geosam.prompts.vector import read_prompts
 from geosam.raster import open_coarse
 from geosam.regrid import onto_scene
-from geosam.segmentation import PromptSource, Segmentation, probability, segment_groups
-from geosam.tiles import TileGrid
+from geosam.segmentation import (
+    PromptSource,
+    encode_group,
+    group_prompts,
+    group_side,
+    group_work,
+    probability,
+    segmentation,
+)
+from geosam.tiles import TileGrid, group_tiles
 from geosam.types import Model, Window
 from geosam.views import Views, refine, view_array
 
@@ -48,10 +62,10 @@ HINT_ROUNDS = 3
 model was trained to restore, and some hints are far too small."""
 PROBABILITY_STEPS = 254
 """A probability is stored as a whole number of these."""
-
-Materialise = Callable[[xr.DataArray, str], xr.DataArray]
-"""Takes a lazy raster that later steps read more than once, and its kind (``mask``, or the witness
-that its logits come from); returns the same, computed once, or still lazy."""
+LAZY = Lazy()
+"""Where there are no files, everything stays one lazy graph."""
+SEGMENT = "segment"
+"""What the answers that the result is made of are kept under."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Prepared:
     """The tiles on the model's grid."""
     prompts: PromptSource
     """Where prompts come from."""
+    store: EmbeddingStore | None = None
+    """Where embeddings are kept."""
 
 
 def segment(
@@ -108,16 +124,11 @@ def segment(
     return xr.Dataset({"probability": water, "mask": water_mask(water, chosen.threshold)})
 
 
-def keep_lazy(values: xr.DataArray, kind: str) -> xr.DataArray:
-    """Leave an intermediate raster lazy: what `materialise` is where there are no files."""
-    return values
-
-
 def prepare(
     views: Views,
     options: Options,
     model: Model | None = None,
-    materialise: Materialise = keep_lazy,
+    keep: Keep = LAZY,
     decision: Decision | None = None,
 ) -> Prepared:
     """Choose, load the model, lay out the tiles, and find out where prompts come from."""
@@ -125,13 +136,23 @@ def prepare(
     model = model or load(options)
     if decision.source == "autosam":
         model = self_prompted(model)
-    overlap = model.size // 4 if options.overlap is None else options.overlap
-    grid = TileGrid(views.working.odc.geobox, model.size, overlap)
-    prompts = prompt_source(views, decision, options, model.size, materialise)
+    grid = tile_grid(views.working.odc.geobox, model, options)
+    prompts = prompt_source(views, decision, options, model.size, keep)
     prepared = Prepared(views, decision, model, grid, prompts)
-    for _ in range(_rounds(decision, options) - 1):
-        prepared = ask_again(prepared, options, materialise)
+    for k in range(1, _rounds(decision, options)):
+        prepared = ask_again(prepared, options, keep, k)
     return prepared
+
+
+def draw(prepared: Prepared, keep: Keep = LAZY, name: str = SEGMENT) -> Mapping[Index, Delayed]:
+    """Return tasks that give the prompts of each group, where the coarse mask gives them."""
+    return keep.prompts(group_prompts(prepared.grid, prepared.prompts), f"{name}_prompts")
+
+
+def tile_grid(geobox: GeoBox, model: Model, options: Options) -> TileGrid:
+    """Return the tiles of a grid as the model sees them; they share a quarter where not said."""
+    overlap = model.size // 4 if options.overlap is None else options.overlap
+    return TileGrid(geobox, model.size, overlap)
 
 
 def _rounds(decision: Decision, options: Options) -> int:
@@ -139,16 +160,16 @@ def _rounds(decision: Decision, options: Options) -> int:
     return options.rounds or (HINT_ROUNDS if alone else 1)
 
 
-def ask_again(prepared: Prepared, options: Options, materialise: Materialise) -> Prepared:
-    """Return the next round: the model's answer becomes the coarse mask that prompts it."""
+def ask_again(prepared: Prepared, options: Options, keep: Keep, k: int) -> Prepared:
+    """Return the next round: the model's k-th answer becomes the coarse mask that prompts it."""
     if prepared.prompts.coarse is None:
         raise OptionError(
             f"--rounds {options.rounds} needs a coarse mask, and --prompts {options.prompts} has none. "
             "Leave --rounds out."
         )
-    logits = segment_prepared(prepared, options.batch_size).logits
-    coarse = finish(logits > 0, prepared.views.working)
-    return replace(prepared, prompts=replace(prepared.prompts, coarse=materialise(coarse, "mask")))
+    logits = segment_prepared(prepared, options.batch_size, keep, f"round_{k}")
+    coarse = keep.raster(finish(logits > 0, prepared.views.working), f"coarse_{k}")
+    return replace(prepared, prompts=replace(prepared.prompts, coarse=coarse))
 
 
 def load(options: Options) -> Model:
@@ -171,24 +192,22 @@ def self_prompted(model: Model) -> Model:
 
 
 def prompt_source(
-    views: Views, decision: Decision, options: Options, size: int, materialise: Materialise
+    views: Views, decision: Decision, options: Options, size: int, keep: Keep
 ) -> PromptSource:
     """Return what will prompt the model, and what speaks for water beside it."""
     if decision.source in ("none", "autosam"):
         return PromptSource(unprompted=True)
     evidence = None
     if decision.witness is not None:
-        evidence = water_evidence(views, decision, options)
+        evidence = water_evidence(views, decision, options, keep)
     if decision.source == "vector" and not decision.speaks:
         return PromptSource(given=_meant(views, options, evidence, size))
-    if evidence is not None:
-        evidence = materialise(evidence, str(decision.witness))
     if decision.source == "vector":
         given = read_prompts(options.prompts, views.working.odc.geobox)
         drawn = on_grid(dense_mask(given, views.working.odc.geobox), views.working.odc.geobox)
-        beside = _beside(views, options, decision, materialise)
+        beside = _beside(views, options, decision, keep)
         return PromptSource(given=given, evidence=_weighed(evidence, drawn, decision, beside))
-    coarse = materialise(_coarse(views, options, decision, evidence), "mask")
+    coarse = keep.raster(_coarse(views, options, decision, evidence), "coarse")
     rule = PromptRule(
         f"{decision.source}/{decision.witness}" if decision.source == "raster" else decision.source,
         options.points,
@@ -201,9 +220,7 @@ def prompt_source(
         rule=rule,
         dense=options.dense,
         boxes=options.boxes,
-        evidence=_weighed(
-            evidence, coarse, decision, _beside(views, options, decision, materialise)
-        ),
+        evidence=_weighed(evidence, coarse, decision, _beside(views, options, decision, keep)),
     )
 
 
@@ -223,14 +240,14 @@ def _meant(
     return with_water_meant(given, find, geobox.shape, size)
 
 
-def water_evidence(views: Views, decision: Decision, options: Options) -> xr.DataArray:
+def water_evidence(views: Views, decision: Decision, options: Options, keep: Keep) -> xr.DataArray:
     """Return what speaks for water before the model is asked: (y, x) float32 logits, lazily."""
     if decision.witness == "index":
         return _of_index(views, decision, index_evidence)
     if decision.witness == "hsv":
         assert decision.hsv is not None and decision.rgb_stretch is not None
         return hsv_evidence(views.working, decision.rgb_stretch, decision.hsv)
-    learned = learned_evidence(views, decision, options)
+    learned = learned_evidence(views, decision, options, keep)
     return (
         learned
         if decision.index is None
@@ -247,26 +264,33 @@ def _of_index(
     return refine(found, views.working.odc.geobox) if views.is_refined else found
 
 
-def learned_evidence(views: Views, decision: Decision, options: Options) -> xr.DataArray:
+def learned_evidence(
+    views: Views, decision: Decision, options: Options, keep: Keep
+) -> xr.DataArray:
     """Return the logits of the learned network, which looks twice: (y, x) float32, lazily."""
     from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 
     network = load_learned(options.device, options.precision)
     fine, wide = (
-        network_evidence(scene, decision.renditions, network, COARSE_TILE_PX, COARSE_OVERLAP_PX)
-        for scene in (views.working, views.wider)
+        network_evidence(
+            scene,
+            decision.renditions,
+            network,
+            COARSE_TILE_PX,
+            COARSE_OVERLAP_PX,
+            partial(keep.mosaic, name=name),
+        )
+        for scene, name in ((views.working, "learned"), (views.wider, "learned_wider"))
     )
     evidence = mean_evidence(fine, onto_scene(wide, views.working))
     return without_slivers(evidence, views.working)
 
 
-def _beside(
-    views: Views, options: Options, decision: Decision, materialise: Materialise
-) -> xr.DataArray | None:
+def _beside(views: Views, options: Options, decision: Decision, keep: Keep) -> xr.DataArray | None:
     """Return what the learned network says where an index prompts."""
     if decision.witness != "index" or not decision.renditions:
         return None
-    return materialise(learned_evidence(views, decision, options), "learned")
+    return learned_evidence(views, decision, options, keep)
 
 
 def _weighed(
@@ -299,21 +323,47 @@ def _coarse(
     return follow_hint(hint, water) if is_related(hint, water) else hint.chunk()
 
 
-def segment_prepared(prepared: Prepared, batch_size: int) -> Segmentation:
-    """Segment all tiles, lazily."""
-    return segment_groups(
+def segment_prepared(
+    prepared: Prepared, batch_size: int, keep: Keep = LAZY, name: str = SEGMENT
+) -> da.Array:
+    """Segment all tiles: (y, x) float32 logits on the model's grid, with what speaks beside it."""
+    logits = keep.mosaic(lay_out(prepared, batch_size, keep, name), name)
+    evidence = prepared.prompts.evidence
+    return logits if evidence is None else logits + da.asarray(evidence.data).rechunk(logits.chunks)
+
+
+def lay_out(prepared: Prepared, batch_size: int, keep: Keep = LAZY, name: str = SEGMENT) -> Mosaic:
+    """Return the mosaic of all tiles, with the prompts drawn and nothing else computed."""
+    return segmentation(
         prepared.views.working,
         prepared.grid,
         prepared.model,
         prepared.decision.stretch,
         prepared.prompts,
+        draw(prepared, keep, name),
         batch_size,
+        prepared.store,
     )
 
 
-def water_probability(prepared: Prepared, segmentation: Segmentation) -> xr.DataArray:
+def encode_prepared(prepared: Prepared, batch_size: int, keep: Durable) -> int:
+    """Encode all tiles that have data and prompts into the store, and return how many those are."""
+    work = group_work(
+        prepared.views.working,
+        partial(encode_group, batch_size=batch_size),
+        prepared.model,
+        prepared.decision.stretch,
+        prepared.prompts,
+        draw(prepared, keep),
+        prepared.store,
+    )
+    groups = group_tiles(prepared.grid, group_side(prepared.grid))
+    return keep.tally(groups, lambda group: work_task(work(group)), "encode")
+
+
+def water_probability(prepared: Prepared, logits: da.Array) -> xr.DataArray:
     """Return the probability of water on the scene's own grid, lazily."""
-    working = on_grid(probability(segmentation.logits), prepared.grid.geobox)
+    working = on_grid(probability(logits), prepared.grid.geobox)
     return _rounded(onto_scene(working, prepared.views.scene)).rename("probability")
 
 

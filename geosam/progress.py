@@ -8,24 +8,10 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Protocol, TextIO
 
-from dask.callbacks import Callback
 from tqdm import tqdm
 
 PLAIN_EVERY_S = 10.0
 """Seconds between the lines of a run whose messages go to a file."""
-
-
-class _Counter(Callback):
-    """Moves a bar on with every finished task of one function."""
-
-    def __init__(self, bar: Any, function: str) -> None:
-        super().__init__(posttask=self._count)
-        self._bar, self._prefix = bar, function
-
-    def _count(self, key: Any, *_: Any) -> None:
-        name = key[0] if isinstance(key, tuple) else key
-        if str(name).startswith(self._prefix):
-            self._bar.update()
 
 
 class Bar(Protocol):
@@ -97,26 +83,3 @@ def count(
             total=total, desc=label, file=out, mininterval=0.2, ncols=100, initial=start
         ) as bar:
             yield bar
-
-
-@contextmanager
-def follow(
-    label: str, function: str, total: int, show: bool, out: TextIO | None = None
-) -> Iterator[None]:
-    """Show how many tasks of a function are done while the body computes with Dask.
-
-    Parameters
-    ----------
-    label
-        What is being done.
-    function
-        Name of the function that the tasks call.
-    total
-        How many there are.
-    show
-        Nothing is shown if False.
-    out
-        Standard error without it.
-    """
-    with count(label, total, show, out) as bar, _Counter(bar, function):
-        yield

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,37 +15,54 @@ import dask
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import rasterio
 import shapely
-import xarray as xr
 
 from geosam import __version__
 from geosam.aoi import blank_outside, part_around, read_aoi
 from geosam.clock import Clock
+from geosam.crew import Crew, Threads
 from geosam.decision import Decision, decide
-from geosam.export.cog import write_raster
+from geosam.durable import Durable, Keep
+from geosam.embeddings import EmbeddingStore, open_store, sign
+from geosam.export.cog import as_stored, write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
+from geosam.ground import moved
+from geosam.masks import FAILED, TileMask
 from geosam.options import Options
 from geosam.pipeline import (
+    SEGMENT,
     Prepared,
+    draw,
     load,
     prepare,
     segment_prepared,
+    tile_grid,
     water_mask,
     water_probability,
 )
-from geosam.progress import follow
 from geosam.prompts.automatic import NODATA, coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
-from geosam.raster import Source, fingerprint, inspect_scene
+from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene
 from geosam.results import open_result
-from geosam.segmentation import TileRow, group_prompts, group_side
+from geosam.resume import describe_run, settle
+from geosam.segmentation import group_side
 from geosam.stretch import fit_stretch
-from geosam.tiles import group_tiles
-from geosam.types import Model, Window
+from geosam.tasks import task
+from geosam.tiles import group_tiles, zoom, zoom_factor
+from geosam.types import Model, Tile
 from geosam.vectors import MIN_AREA_PX, islands, outlines
 from geosam.views import Views, pixel_m, view_source
-from geosam.workspace import Targets, check_targets, partial_folder, publish
+from geosam.windows import blocks_of
+from geosam.workspace import (
+    Targets,
+    check_resume,
+    check_targets,
+    partial_folder,
+    publish,
+    unfinished,
+)
 
 CHUNK_PX = 1024
 """Side of the blocks that scenes are read and written in."""
@@ -54,6 +71,9 @@ COARSER_SIMPLIFY_PX = 0.25
 THREADED_TILE_PX = 512
 """Up to this input size tiles run side by side on one thread each; a larger network uses all
 threads for one batch, because its activations would not fit several times."""
+
+TileRow = tuple[Tile, TileMask]
+"""A tile, and what became of it."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +127,14 @@ class Job:
     """What was asked for."""
     folder: Path
     """Unfinished work."""
+    faults: Faults
+    """What could not be read."""
     started: datetime
     """When it began."""
     clock: Clock
     """Times the steps."""
     show: bool
     """Whether to show progress."""
-
-    def follow(self, label: str, function: str, total: int) -> Any:
-        """Time a step and show how far it is."""
-        return follow(label, function, total, self.show)
 
 
 def run(
@@ -158,14 +176,16 @@ def run(
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         with job.clock.time("load model"):
             loaded = load(chosen) if isinstance(model, str) else model
-        with shared_threads(chosen, loaded):
-            return _run(job, loaded, targets)
+        settle(job.folder, identity(job, loaded))
+        with shared_threads(chosen, loaded) as crew:
+            return _run(job, loaded, targets, crew)
 
 
-def _run(job: Job, model: Model, targets: Targets) -> Report:
-    prepared = prepare_job(job, model)
-    prompts = draw_prompts(job, prepared)
-    rows = _segment(job, prepared)
+def _run(job: Job, model: Model, targets: Targets, crew: Crew) -> Report:
+    keep = Durable(job.folder, crew, job.clock, job.show)
+    prepared = prepare_job(job, model, keep)
+    prompts = all_prompts(job, prepared, keep)
+    rows = _segment(job, prepared, keep)
     layers = _vectorise(job, prepared, rows)
     layers |= to_frames(prompts, prepared.grid.geobox)
     layers["runs"] = run_table(job, prepared)
@@ -194,12 +214,17 @@ def open_job(
     with clock.time("open"):
         source = inspect_source(as_paths(scene), options)
         others = [str(given) for given in (options.prompts, options.aoi) if given is not None]
-        check_targets(targets, [*source.paths, *others], options.overwrite)
-        views, aoi = view_scene(source, options)
+        if options.resume:
+            check_resume(output)
+        partial = unfinished(output) if options.resume else None
+        check_targets(targets, [*source.paths, *others], options.overwrite, partial)
+        faults = Faults(unfinished(output) / "faults")
+        views, aoi = view_scene(source, options, faults.tell)
         # Chosen before the model is loaded, or even fetched: what is wrong here is said at once.
         decision = decide(views, options)
-    with partial_folder(output, options.overwrite) as folder:
-        yield Job(source, views, decision, aoi, options, folder, started, clock, progress)
+    resume = options.resume if targets.outlines else None
+    with partial_folder(output, options.overwrite, resume) as folder:
+        yield Job(source, views, decision, aoi, options, folder, faults, started, clock, progress)
 
 
 def as_paths(scene: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
@@ -228,20 +253,22 @@ def inspect_source(paths: Sequence[str], options: Options) -> Source:
     )
 
 
-def view_scene(source: Source, options: Options) -> tuple[Views, gpd.GeoSeries | None]:
+def view_scene(
+    source: Source, options: Options, tell: Tell | None = None
+) -> tuple[Views, gpd.GeoSeries | None]:
     """Look at the scene, or the part of it around the area of interest."""
-    whole = view_source(source, options.resolution, chunks=CHUNK_PX)
+    whole = view_source(source, options.resolution, chunks=CHUNK_PX, tell=tell)
     if options.aoi is None:
         return whole, None
     aoi = read_aoi(options.aoi, source.geobox)
     coarser = pixel_m(whole.working.odc.geobox) / pixel_m(source.geobox)
     part = part_around(aoi, source.geobox, coarser, options.tile_size)
-    return view_source(source, options.resolution, part, CHUNK_PX), aoi
+    return view_source(source, options.resolution, part, CHUNK_PX, tell), aoi
 
 
 @contextmanager
-def shared_threads(options: Options, model: Model) -> Iterator[None]:
-    """Share the cores between Dask and torch for the time of a run, so that they do not fight."""
+def shared_threads(options: Options, model: Model) -> Iterator[Crew]:
+    """Share the cores between workers and torch for the time of a run, so that they do not fight."""
     import torch
 
     before = torch.get_num_threads()
@@ -250,62 +277,89 @@ def shared_threads(options: Options, model: Model) -> Iterator[None]:
     torch.set_num_threads(max(1, before // workers))
     try:
         with dask.config.set(scheduler="threads", num_workers=workers):
-            yield
+            yield Threads(workers)
     finally:
         torch.set_num_threads(before)
 
 
-def prepare_job(job: Job, model: Model) -> Prepared:
-    """Choose and lay out; what later steps read more than once is computed once, into the folder of
-    unfinished work. An index is not: it costs less than reading it back.
-    """
-
-    def materialise(values: xr.DataArray, kind: str) -> xr.DataArray:
-        if kind not in ("mask", "learned"):
-            return values
-        path = job.folder / f"{kind}_{len(list(job.folder.glob('*.tif')))}.tif"
-        blocks = int(np.prod(values.data.numblocks))
-        function = "_network_planes" if kind == "learned" else "where"
-        with job.clock.time("coarse mask"), job.follow("Coarse mask", function, blocks):
-            write_raster(values, path, kind="mask" if kind == "mask" else None)
-        return open_result(path, chunks=CHUNK_PX)
-
-    return prepare(job.views, job.options, model, materialise, job.decision)
+def identity(job: Job, model: Model) -> dict[str, Any]:
+    """Return what the finished blocks of a run depend on."""
+    choices = asdict(replace(job.decision, notes=()))
+    return describe_run(job.options, fingerprint(job.source), model.signature, choices)
 
 
-def draw_prompts(job: Job, prepared: Prepared) -> ScenePrompts:
+def prepare_job(job: Job, model: Model, keep: Keep) -> Prepared:
+    """Choose and lay out; what later steps read more than once is computed once."""
+    # What is wrong with a store is said before anything is computed.
+    store = None if job.options.store is None else _open_store(job, model, job.options.store)
+    prepared = prepare(job.views, job.options, model, keep, job.decision)
+    return replace(prepared, store=store)
+
+
+def _open_store(job: Job, model: Model, folder: str | Path) -> EmbeddingStore:
+    """Open the store of the whole scene, whatever part of it is looked at."""
+    factor = zoom_factor(pixel_m(job.views.scene.odc.geobox), job.options.resolution)
+    grid = tile_grid(zoom(job.source.geobox, factor), model, job.options)
+    signature = sign(model, job.decision.stretch, grid, fingerprint(job.source))
+    with job.clock.time("store"):
+        return open_store(folder, model, grid, signature)
+
+
+def all_prompts(job: Job, prepared: Prepared, keep: Keep) -> ScenePrompts:
     """Return all prompts of the scene, as they will be used."""
     if prepared.prompts.given is not None:
         return prepared.prompts.given
-    if prepared.prompts.coarse is None:
-        return ScenePrompts()
     with job.clock.time("prompts"):
-        groups = group_tiles(prepared.grid, group_side(prepared.grid))
-        drawn = dask.compute(
-            *group_prompts(groups, prepared.prompts).values(), optimize_graph=False
-        )
-        return merge_prompts([*drawn, _dense_prompt(prepared)])
+        drawn = dask.compute(*draw(prepared, keep).values())
+        return merge_prompts([*drawn, *_dense_prompts(prepared)])
 
 
-def _dense_prompt(prepared: Prepared) -> ScenePrompts:
+def _dense_prompts(prepared: Prepared) -> Sequence[ScenePrompts]:
+    """Return the coarse mask as polygons, cut where its blocks meet."""
     coarse = prepared.prompts.coarse
     if coarse is None or not prepared.prompts.dense:
-        return ScenePrompts()
-    height, width = coarse.shape
-    return coarse_polygons(coarse.values, Window(0, 0, height, width))
+        return []
+    blocks = blocks_of(coarse)
+    parts = [
+        task(coarse_polygons, origin=blocks.window(i, j))(blocks.tasks[i, j])
+        for i, j in np.ndindex(blocks.tasks.shape)
+    ]
+    return dask.compute(*parts)
 
 
-def _segment(job: Job, prepared: Prepared) -> list[TileRow]:
+def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
     """Segment, write probability and mask into the folder of unfinished work."""
-    segmentation = segment_prepared(prepared, job.options.batch_size)
-    water = blank_outside(water_probability(prepared, segmentation), job.aoi)
+    logits = segment_prepared(prepared, job.options.batch_size, keep)
+    water = blank_outside(water_probability(prepared, logits), job.aoi)
+    stored = keep.raster(as_stored(water, "probability"), "probability")
     path = job.folder / "probability.tif"
-    with job.clock.time("segment"), job.follow("Segment", "_segment_group", len(segmentation.rows)):
-        rows = write_raster(water, path, kind="probability", along=segmentation.rows)
-    with job.clock.time("mask"):
+    with job.clock.time("write"):
+        write_raster(stored, path, kind="probability", overwrite=True)
         mask = water_mask(open_result(path, chunks=CHUNK_PX), job.options.threshold)
-        write_raster(mask, job.folder / "mask.tif", kind="mask")
-    return [row for group in rows for row in group]
+        write_raster(mask, job.folder / "mask.tif", kind="mask", overwrite=True)
+    groups = group_tiles(prepared.grid, group_side(prepared.grid))
+    answers = keep.answers(SEGMENT).tiles(groups)
+    rows = [
+        (tile, mask)
+        for index, group in groups.items()
+        for tile, mask in zip(group.tiles, answers[index], strict=True)
+    ]
+    return _with_faults(rows, job.faults, prepared)
+
+
+def _with_faults(rows: list[TileRow], faults: Faults, prepared: Prepared) -> list[TileRow]:
+    """Let the tiles fail that own pixels which could not be read."""
+    areas, reasons = faults.areas()
+    if not reasons:
+        return rows
+    pixel = abs(prepared.grid.geobox.affine.a)
+    tree = shapely.STRtree(shapely.buffer(areas, -pixel / 100, join_style="mitre"))
+    owners, told = tree.query(_boxes(rows, prepared), predicate="intersects")
+    failed = {
+        int(owner): TileMask(FAILED, error=reasons[k])
+        for owner, k in zip(owners, told, strict=True)
+    }
+    return [(tile, failed.get(n, mask)) for n, (tile, mask) in enumerate(rows)]
 
 
 def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, gpd.GeoDataFrame]:
@@ -337,22 +391,25 @@ def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:
 
 
 def _tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
-    affine, scene = prepared.grid.geobox.affine, prepared.grid.scene
-    cores = [row.tile.core.intersection(scene) for row in rows]
-    corners = np.array([[c.col, c.row, c.col_end, c.row_end] for c in cores if c is not None])
-    boxes = shapely.box(*corners.reshape(-1, 4).T)
-    to_world = [affine.a, affine.b, affine.d, affine.e, affine.c, affine.f]
     return gpd.GeoDataFrame(
         {
-            "tile": [row.tile.name for row in rows],
-            "status": [row.status for row in rows],
-            "seconds": [round(row.seconds, 4) for row in rows],
-            "error": [row.error for row in rows],
-            "predicted_iou": [row.predicted_iou for row in rows],
+            "tile": [tile.name for tile, _ in rows],
+            "status": [mask.status for _, mask in rows],
+            "seconds": [round(mask.seconds, 4) for _, mask in rows],
+            "error": [mask.error for _, mask in rows],
+            "predicted_iou": [mask.predicted_iou for _, mask in rows],
         },
-        geometry=gpd.GeoSeries(boxes).affine_transform(to_world).values,
+        geometry=_boxes(rows, prepared),
         crs=str(prepared.grid.geobox.crs),
     )
+
+
+def _boxes(rows: Sequence[TileRow], prepared: Prepared) -> np.ndarray:
+    """Return what each tile owns of the scene, as polygons in its CRS."""
+    scene = prepared.grid.scene
+    cores = [tile.core.intersection(scene) for tile, _ in rows]
+    corners = np.array([[c.col, c.row, c.col_end, c.row_end] for c in cores if c is not None])
+    return moved(shapely.box(*corners.reshape(-1, 4).T), prepared.grid.geobox.affine)
 
 
 def run_table(job: Job, prepared: Prepared, command: str = "segment") -> pd.DataFrame:
@@ -377,7 +434,7 @@ def run_table(job: Job, prepared: Prepared, command: str = "segment") -> pd.Data
 
 def _write(job: Job, targets: Targets, layers: dict[str, Any], prepared: Prepared) -> None:
     with job.clock.time("write"):
-        write_geopackage(job.folder / "outlines.gpkg", **layers)
+        write_geopackage(job.folder / "outlines.gpkg", overwrite=True, **layers)
         if targets.quicklook is not None:
             _draw(job, layers["outlines"])
 
@@ -392,11 +449,10 @@ def _draw(job: Job, rivers: gpd.GeoDataFrame) -> None:
 
 
 def _water_share(path: Path) -> float:
-    counts = np.zeros(256, np.int64)
-    mask = open_result(path, chunks=CHUNK_PX)
-    for block in mask.data.to_delayed().ravel():
-        values = np.asarray(block.compute())
-        counts += np.bincount(values.ravel().astype(np.uint8), minlength=256)
+    counts = np.zeros(NODATA + 1, np.int64)
+    with rasterio.open(path) as mask:
+        for _, window in mask.block_windows(1):
+            counts += np.bincount(mask.read(1, window=window).ravel(), minlength=NODATA + 1)
     valid = counts.sum() - counts[NODATA]
     return float(counts[1] / valid) if valid else 0.0
 
@@ -418,6 +474,6 @@ def _report(
         water_m2=float(layers["outlines"].area_m2.sum()),
         water_share=share,
         resolution_m=pixel_m(prepared.grid.geobox),
-        tiles=dict(Counter(row.status for row in rows)),
+        tiles=dict(Counter(mask.status for _, mask in rows)),
         seconds=job.clock.seconds(),
     )

@@ -1,17 +1,20 @@
-"""Pixels, prompts and a model -> one lazy raster of water probability."""
+"""Pixels, prompts and a model -> the mosaic of a scene's logits, and their probability."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from geosam.masks import SKIPPED_NO_PROMPT, TileMask, segment_tiles
-from geosam.mosaic import accumulate, mosaic_logits, read_tiles
+from geosam.embeddings import EmbeddingStore
+from geosam.masks import SKIPPED_NO_PROMPT, segment_tiles
+from geosam.mosaic import Answer, Index, Mosaic, Work, accumulate, read_tiles
 from geosam.prompts.automatic import NODATA, PromptRule, prompts_from_coarse
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, tile_prompts
 from geosam.stretch import Stretch
@@ -22,27 +25,16 @@ from geosam.windows import blocks_of, read_window
 
 GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
+LEAST_SIDE = 2
+"""Tiles a side that a block has at least, so that large ones too come in batches."""
 TEMPERATURE = 3.0
 """What logits are divided by before they become probabilities. Model and evidence together are too
 sure: on validation images the calibration error within 8 px of a bank falls from 0.22 to 0.08 (Dubai),
 0.21 to 0.06 (five-band chips in colours alone) and 0.26 to 0.18 (with near infrared), and rises from
 0.17 to 0.19 (Sentinel-2 chips). A threshold of 0.5 gives the same water at any temperature."""
 
-
-@dataclass(frozen=True)
-class TileRow:
-    """One row of the ``tiles`` layer."""
-
-    tile: Tile
-    """The tile."""
-    status: str
-    """``done``, ``skipped_nodata``, ``skipped_no_prompt`` or ``failed``."""
-    seconds: float
-    """Its share of the model's time."""
-    error: str
-    """Why it failed."""
-    predicted_iou: float
-    """The model's own estimate, NaN where not done."""
+Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
+"""For each tile what the model sees, None without data, and what it is asked."""
 
 
 @dataclass(frozen=True)
@@ -65,33 +57,22 @@ class PromptSource:
     """Whether every tile is decoded without any prompt, or prompts itself."""
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """A segmentation that has not been computed yet."""
-
-    grid: TileGrid
-    """The tiles."""
-    logits: da.Array
-    """(y, x) float32 on the model's grid."""
-    rows: tuple[Delayed, ...]
-    """Tasks, one a group, each a list of :class:`TileRow`; they share the groups' work with
-    `logits`, so compute both together."""
-
-
 def group_side(grid: TileGrid) -> int:
     """Return how many tiles a side a group has."""
-    return max(1, round(GROUP_PX / grid.stride))
+    return max(LEAST_SIDE, round(GROUP_PX / grid.stride))
 
 
-def segment_groups(
+def segmentation(
     scene: xr.DataArray,
     grid: TileGrid,
     model: Model,
     stretch: Stretch,
     prompts: PromptSource,
+    drawn: Mapping[Index, Delayed],
     batch_size: int = 8,
-) -> Segmentation:
-    """Segment every tile of a grid, lazily.
+    store: EmbeddingStore | None = None,
+) -> Mosaic:
+    """Lay out the segmentation of every tile of a grid, without computing any.
 
     Parameters
     ----------
@@ -105,50 +86,66 @@ def segment_groups(
         Of the three bands the model sees.
     prompts
         Where prompts come from.
+    drawn
+        Tasks that give the prompts each group owns, where a coarse mask gives them; see
+        :func:`group_prompts`.
     batch_size
-        Tiles that go through the encoder at once.
+        Tiles that go through the encoder at once; a batch never leaves its group.
+    store
+        Where features are kept and looked for.
     """
-    groups = group_tiles(grid, group_side(grid))
+    segment = partial(_segment_group, overlap=grid.overlap, batch_size=batch_size)
+    work = group_work(scene, segment, model, stretch, prompts, drawn, store)
+    return Mosaic(grid, group_tiles(grid, group_side(grid)), work)
+
+
+def group_work(
+    scene: xr.DataArray,
+    function: Callable[..., Any],
+    model: Model,
+    stretch: Stretch,
+    prompts: PromptSource,
+    drawn: Mapping[Index, Delayed],
+    store: EmbeddingStore | None = None,
+) -> Callable[[TileGroup], Work]:
+    """Return what says how a group is worked on: the function on what the model sees of it.
+
+    Parameters
+    ----------
+    scene, model, stretch, prompts, drawn, store
+        As in :func:`segmentation`.
+    function
+        Takes pixels, coarse mask and prompts of a group, and these settings by name.
+    """
     composite = blocks_of(scene.sel(band=list(stretch.bands)))
     dense = None if prompts.coarse is None or not prompts.dense else blocks_of(prompts.coarse)
-    points = group_prompts(groups, prompts)
-    shared = {
-        "model": model,
-        "stretch": stretch,
-        "given": prompts.given,
-        "unprompted": prompts.unprompted,
-        "boxes": prompts.boxes,
-        "batch_size": batch_size,
-    }
-    done = {
-        index: task(_segment_group, group=group, **shared)(
+    look = partial(
+        _look,
+        stretch=stretch,
+        given=prompts.given,
+        unprompted=prompts.unprompted,
+        boxes=prompts.boxes,
+    )
+
+    def work(group: TileGroup) -> Work:
+        inputs = (
             read_window(composite, group.read),
             None if dense is None else read_window(dense, group.read, NODATA),
-            [points[near] for near in around(index) if near in points],
+            [drawn[near] for near in around(group.index) if near in drawn],
         )
-        for index, group in groups.items()
-    }
+        return Work(partial(function, look=look, group=group, model=model, store=store), inputs)
 
-    def planes(group: TileGroup) -> Delayed:
-        return task(_planes, group=group, overlap=grid.overlap)(done[group.index])
-
-    rows = tuple(task(_rows, group=group)(done[index]) for index, group in groups.items())
-    logits = mosaic_logits(grid, groups, planes)
-    if prompts.evidence is not None:
-        logits = logits + da.asarray(prompts.evidence.data).rechunk(logits.chunks)
-    return Segmentation(grid, logits, rows)
+    return work
 
 
-def group_prompts(
-    groups: Mapping[tuple[int, int], TileGroup], prompts: PromptSource
-) -> dict[tuple[int, int], Delayed]:
+def group_prompts(grid: TileGrid, prompts: PromptSource) -> dict[Index, Delayed]:
     """Return tasks that draw the prompts each group owns, where a coarse mask gives them."""
     if prompts.rule is None or prompts.coarse is None:
         return {}
     coarse = blocks_of(prompts.coarse)
     return {
         index: task(_draw, group=group, rule=prompts.rule)(read_window(coarse, group.read, NODATA))
-        for index, group in groups.items()
+        for index, group in group_tiles(grid, group_side(grid)).items()
     }
 
 
@@ -157,18 +154,52 @@ def _draw(coarse: np.ndarray, group: TileGroup, rule: PromptRule) -> ScenePrompt
 
 
 def _segment_group(
+    *inputs: Any,
+    look: Callable[..., Seen],
+    group: TileGroup,
+    model: Model,
+    store: EmbeddingStore | None,
+    batch_size: int,
+    overlap: int,
+) -> Answer:
+    shown, asked = look(*inputs, group=group)
+    embed = None if store is None else store.embedder(model, group.tiles)
+    masks = segment_tiles(model, shown, asked, batch_size=batch_size, embed=embed)
+    skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
+    planes = accumulate(group, [mask.logits for mask in masks], skipped, overlap)
+    return Answer(planes, tuple(replace(mask, logits=None) for mask in masks))
+
+
+def encode_group(
+    *inputs: Any,
+    look: Callable[..., Seen],
+    group: TileGroup,
+    model: Model,
+    store: EmbeddingStore,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """Encode the tiles of a group that have data and prompts into the store, and return how many."""
+    shown, asked = look(*inputs, group=group)
+    embed = store.embedder(model, group.tiles)
+    active = [i for i, prompts in enumerate(asked) if prompts and shown[i] is not None]
+    for start in range(0, len(active), batch_size):
+        batch = active[start : start + batch_size]
+        embed(batch, np.stack([p for i in batch if (p := shown[i]) is not None]))
+    return {"n": np.array(len(active))}
+
+
+def _look(
     pixels: np.ndarray,
     coarse: np.ndarray | None,
     drawn: Sequence[ScenePrompts],
     *,
     group: TileGroup,
-    model: Model,
     stretch: Stretch,
     given: ScenePrompts | None,
     unprompted: bool,
     boxes: bool,
-    batch_size: int,
-) -> list[TileMask]:
+) -> Seen:
+    """Return what the model sees of each tile of a group, and what it is asked."""
     here = (given or merge_prompts(drawn)).within(group.read)
     windows = read_tiles(pixels, group.read, group.tiles)
     asked = [
@@ -178,7 +209,7 @@ def _segment_group(
     shown = [
         _show(window, tile, stretch) for window, tile in zip(windows, group.tiles, strict=True)
     ]
-    return segment_tiles(model, shown, asked, batch_size=batch_size)
+    return shown, asked
 
 
 def _cut_coarse(coarse: np.ndarray | None, group: TileGroup, tile: Tile) -> np.ndarray | None:
@@ -197,18 +228,6 @@ def _show(window: np.ndarray, tile: Tile, stretch: Stretch) -> np.ndarray | None
     """Stretch what the model sees, or return None where the pixels the tile owns have no data."""
     core = window[(..., *tile.core.slices(tile.read))]
     return stretch.apply(window) if np.isfinite(core).any() else None
-
-
-def _planes(masks: Sequence[TileMask], group: TileGroup, overlap: int) -> np.ndarray:
-    skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
-    return accumulate(group, [mask.logits for mask in masks], skipped, overlap)
-
-
-def _rows(masks: Sequence[TileMask], group: TileGroup) -> list[TileRow]:
-    return [
-        TileRow(tile, mask.status, mask.seconds, mask.error, mask.predicted_iou)
-        for tile, mask in zip(group.tiles, masks, strict=True)
-    ]
 
 
 def probability(logits: da.Array) -> da.Array:

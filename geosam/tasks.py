@@ -10,7 +10,7 @@ import dask
 from dask.delayed import Delayed
 
 
-def task(function: Callable[..., Any], **bound: Any) -> Callable[..., Delayed]:
+def task(function: Callable[..., Any], /, **bound: Any) -> Callable[..., Delayed]:
     """Bind arguments and return a function that makes a task of the rest.
 
     Dask looks for tasks inside every argument, dataclasses too, and would take models and tables

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from odc.geo.xr import xr_coords
 
 from geosam.errors import InputError
 from geosam.ground import resolution_m
-from geosam.raster import Source, coarsen, preview, read
+from geosam.raster import Source, Tell, coarsen, preview, read
 from geosam.tiles import zoom, zoom_factor
 
 PREVIEW_PX = 1024
@@ -50,7 +51,11 @@ class Views:
 
 
 def view_source(
-    source: Source, wanted_m: float | None = None, part: GeoBox | None = None, chunks: int = 1024
+    source: Source,
+    wanted_m: float | None = None,
+    part: GeoBox | None = None,
+    chunks: int = 1024,
+    tell: Tell | None = None,
 ) -> Views:
     """Look at a scene in a file.
 
@@ -64,12 +69,15 @@ def view_source(
         A part of the scene's grid to look at; the preview is of the whole all the same.
     chunks
         Rows and columns of a Dask chunk.
+    tell
+        Is called with every part that cannot be read when pixels are computed.
     """
+    look = partial(read, source, chunks=chunks, tell=tell)
     native = part or source.geobox
     factor = zoom_factor(pixel_m(native), wanted_m)
-    scene = read(source, geobox=native, chunks=chunks)
-    working = scene if factor == 1 else read(source, geobox=zoom(native, factor), chunks=chunks)
-    wider = read(source, geobox=zoom(working.odc.geobox, 2), chunks=chunks)
+    scene = look(geobox=native)
+    working = scene if factor == 1 else look(geobox=zoom(native, factor))
+    wider = look(geobox=zoom(working.odc.geobox, 2))
     return Views(scene, working, wider, preview(source, PREVIEW_PX))
 
 

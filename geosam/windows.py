@@ -33,6 +33,11 @@ class Blocks:
     dtype: np.dtype
     """Of the raster."""
 
+    def window(self, i: int, j: int) -> Window:
+        """Return the pixels of a chunk."""
+        row, col = int(self.rows[i]), int(self.cols[j])
+        return Window(row, col, int(self.rows[i + 1]) - row, int(self.cols[j + 1]) - col)
+
 
 def blocks_of(raster: xr.DataArray) -> Blocks:
     """Return the chunks of a raster (..., y, x), lazy or in memory; all bands stay together."""
@@ -66,7 +71,7 @@ def read_window(blocks: Blocks, window: Window, fill: float = np.nan) -> Delayed
         (block, blocks.tasks[i, j])
         for i in _touched(blocks.rows, window.row, window.row_end)
         for j in _touched(blocks.cols, window.col, window.col_end)
-        if (block := _block_window(blocks, i, j)).intersection(window)
+        if (block := blocks.window(i, j)).intersection(window)
     ]
     shape = (*blocks.lead, window.height, window.width)
     windows = [block for block, _ in found]
@@ -78,11 +83,6 @@ def _touched(starts: np.ndarray, first: int, end: int) -> range:
     low = int(np.searchsorted(starts, first, side="right")) - 1
     high = int(np.searchsorted(starts, end, side="left"))
     return range(max(0, low), min(len(starts) - 1, high))
-
-
-def _block_window(blocks: Blocks, i: int, j: int) -> Window:
-    row, col = int(blocks.rows[i]), int(blocks.cols[j])
-    return Window(row, col, int(blocks.rows[i + 1]) - row, int(blocks.cols[j + 1]) - col)
 
 
 def _place(

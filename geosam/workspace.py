@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geosam.errors import DiskFullError, GeosamError, OutputError
+from geosam.errors import DiskFullError, GeosamError, GeosamWarning, OutputError
+from geosam.resume import STATE
 
 SUFFIXES = {
     "outlines": (".gpkg",),
@@ -21,6 +24,7 @@ SUFFIXES = {
     "prompts": (".gpkg",),
 }
 """The endings that each output may have. The first is that of its unfinished file."""
+_PUBLISHING = "publishing.json"
 FULL_BYTES = 4 << 20
 """Where writing failed and less than this is free, the disk is taken to be full: GDAL and SQLite
 seldom say why they could not write."""
@@ -48,8 +52,22 @@ class Targets:
         return {name: path for name, path in vars(self).items() if path is not None}
 
 
-def check_targets(targets: Targets, inputs: Sequence[str], overwrite: bool) -> None:
+def check_targets(
+    targets: Targets, inputs: Sequence[str], overwrite: bool, partial: Path | None = None
+) -> None:
     """Check that every final name can be written, before anything is.
+
+    Parameters
+    ----------
+    targets
+        The final names.
+    inputs
+        Files that are read.
+    overwrite
+        Whether what is there may be replaced.
+    partial
+        Unfinished work that is gone on with: what it had moved to a final name already may be
+        replaced too.
 
     Raises
     ------
@@ -58,6 +76,7 @@ def check_targets(targets: Targets, inputs: Sequence[str], overwrite: bool) -> N
         there already and `overwrite` is False, or two are the same.
     """
     taken = {Path(path).resolve() for path in inputs}
+    own = _published(partial) if partial else set()
     for name, path in targets.named().items():
         if path.suffix.lower() not in SUFFIXES[name]:
             raise OutputError(f"Output {path}: {name} must end in {' or '.join(SUFFIXES[name])}.")
@@ -66,7 +85,7 @@ def check_targets(targets: Targets, inputs: Sequence[str], overwrite: bool) -> N
                 f"Output {path} is an input or another output too. Choose another name."
             )
         taken.add(path.resolve())
-        check_writable(path, overwrite)
+        check_writable(path, overwrite or str(path.resolve()) in own)
 
 
 def check_writable(path: Path, overwrite: bool) -> None:
@@ -92,36 +111,86 @@ def check_writable(path: Path, overwrite: bool) -> None:
         )
 
 
-@contextmanager
-def partial_folder(output: Path, overwrite: bool) -> Iterator[Path]:
-    """Make the folder of unfinished work beside an output and remove it at the end.
+def unfinished(output: Path) -> Path:
+    """Return the folder of unfinished work of an output."""
+    return output.with_name(output.name + ".partial")
 
-    An error removes it too, but for a full disk: then what is done stays, and is named.
+
+def check_resume(output: Path) -> None:
+    """Check that there is unfinished work to go on with.
 
     Raises
     ------
     OutputError
-        If it is there already and `overwrite` is False, or the disk is full.
+        If there is none.
     """
-    folder = output.with_name(output.name + ".partial")
-    if folder.exists():
-        if not overwrite:
-            raise OutputError(
-                f"{folder} holds the unfinished work of an earlier run. Use --overwrite to start anew."
-            )
-        shutil.rmtree(folder)
-    folder.mkdir()
+    if unfinished(output).is_dir():
+        return
+    if output.exists():
+        raise OutputError(
+            f"{output} is finished: there is nothing to resume. Use --overwrite to make it anew."
+        )
+    raise OutputError(
+        f"There is nothing to resume: {unfinished(output)} does not exist. Leave --resume out to start."
+    )
+
+
+@contextmanager
+def partial_folder(output: Path, overwrite: bool, resume: bool | None = None) -> Iterator[Path]:
+    """Make or find the folder of unfinished work beside an output, and remove it at the end.
+
+    An error removes it too, unless finished blocks are in it, or the disk is full.
+
+    Parameters
+    ----------
+    output
+        The final name.
+    overwrite
+        Whether to start anew where unfinished work is there.
+    resume
+        Whether to go on with it; None where nobody can.
+
+    Raises
+    ------
+    OutputError
+        If it is there already and neither is asked for, or the disk is full.
+    """
+    folder = unfinished(output)
+    _make_folder(folder, overwrite, resume)
     try:
         yield folder
     except BaseException as error:
+        stays = _has_blocks(folder)
+        again = "--resume goes on" if stays else "--overwrite starts anew"
+        again = f"The unfinished work stays in {folder}; the same command with {again}."
         if _about_writing(error) and disk_is_full(error, folder):
             raise DiskFullError(
-                f"The disk is full while writing {output}. The unfinished work stays in {folder}: free "
-                "some space and start again with --overwrite."
+                f"The disk is full while writing {output}. Free some space. {again}"
             ) from error
-        shutil.rmtree(folder, ignore_errors=True)
+        if not stays:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(again) from error
+        else:
+            warnings.warn(again, GeosamWarning, stacklevel=2)
         raise
     shutil.rmtree(folder)
+
+
+def _make_folder(folder: Path, overwrite: bool, resume: bool | None) -> None:
+    if folder.exists() and not resume:
+        if not overwrite:
+            go_on = "" if resume is None else "Use --resume to go on with it, or "
+            start = "--overwrite to start anew."
+            raise OutputError(
+                f"{folder} holds the unfinished work of an earlier run. {go_on or 'Use '}{start}"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(exist_ok=True)
+
+
+def _has_blocks(folder: Path) -> bool:
+    return (folder / STATE).exists() and any(folder.rglob("*.npz"))
 
 
 def _about_writing(error: BaseException) -> bool:
@@ -144,10 +213,21 @@ def disk_is_full(error: BaseException | None, folder: Path) -> bool:
 
 
 def publish(folder: Path, targets: Targets) -> tuple[str, ...]:
-    """Move finished files from the folder of unfinished work to their final names."""
-    for name, path in targets.named().items():
+    """Move finished files from the folder of unfinished work to their final names.
+
+    The GeoPackage comes last: where it is, all is.
+    """
+    names = [str(path.resolve()) for path in targets.named().values()]
+    (folder / _PUBLISHING).write_text(json.dumps(names))
+    for name, path in reversed(targets.named().items()):
         _move(folder / f"{name}{SUFFIXES[name][0]}", path)
     return tuple(str(path) for path in targets.named().values())
+
+
+def _published(folder: Path) -> set[str]:
+    """Return the final names that may have been given already."""
+    path = folder / _PUBLISHING
+    return set(json.loads(path.read_text())) if path.exists() else set()
 
 
 def _move(source: Path, target: Path) -> None:

@@ -369,9 +369,9 @@ def test_a_full_disk_leaves_the_unfinished_work_and_names_it(scene, out, monkeyp
     monkeypatch.setattr("geosam.runs.write_geopackage", write_nothing)
     with pytest.raises(OutputError, match=r"disk is full.*rivers\.gpkg\.partial") as error:
         geosam.run(scene, out, model=FakeModel())
-    assert "--overwrite" in str(error.value)
+    assert "--resume" in str(error.value)
     assert not out.exists()
     assert (out.with_name("rivers.gpkg.partial") / "mask.tif").exists()
     monkeypatch.undo()
-    assert geosam.run(scene, out, model=FakeModel(), overwrite=True).outlines >= 1
+    assert geosam.run(scene, out, model=FakeModel(), resume=True).outlines >= 1
     assert not out.with_name("rivers.gpkg.partial").exists()

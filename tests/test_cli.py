@@ -14,11 +14,13 @@ from click.testing import CliRunner
 
 import geosam
 from geosam.cli.app import app
+from geosam.errors import GeosamWarning
 from geosam.options import Options
-from geosam.raster import GeosamWarning
 from geosam.testing import FakeModel, write_scene
 
 COMMANDS = {
+    "plan",
+    "encode",
     "segment",
     "info",
     "coarse",

@@ -3,7 +3,6 @@
 import os
 import threading
 
-import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -116,20 +115,6 @@ def test_each_block_is_computed_once(tmp_path):
     data = da.map_blocks(block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0), np.float32))
     write_raster(raster(data), tmp_path / "p.tif", kind="probability")
     assert calls == 64
-
-
-def test_what_shares_tasks_with_the_raster_runs_along_once(tmp_path):
-    calls = []
-
-    @dask.delayed(pure=False)
-    def blocks():
-        calls.append(1)
-        return np.ones((300, 300), np.float32), "row"
-
-    both = blocks()
-    data = da.from_delayed(both[0], (300, 300), np.float32)
-    rows = write_raster(raster(data), tmp_path / "p.tif", kind="probability", along=[both[1]])
-    assert (rows, len(calls)) == (("row",), 1)
 
 
 def test_an_existing_file_is_replaced_only_when_asked(tmp_path):

@@ -6,8 +6,7 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geosam.mosaic import SKIPPED, accumulate, mosaic_logits
-from geosam.tasks import task
+from geosam.mosaic import SKIPPED, Answer, Mosaic, Work, accumulate, blended
 from geosam.tiles import TileGrid, group_tiles
 
 BOX = GeoBox((150, 210), Affine(10, 0, 600_030, 0, -10, 5_000_070), "EPSG:32633")
@@ -23,15 +22,16 @@ def field_of(tile):
 def mosaic(grid, per_side, answer):
     groups = group_tiles(grid, per_side)
 
-    def predict(group):
+    def work(group):
         def planes():
             answers = [answer(tile) for tile in group.tiles]
             logits = [a if isinstance(a, np.ndarray) else None for a in answers]
-            return accumulate(group, logits, [a == "skip" for a in map(str, answers)], grid.overlap)
+            skipped = [a == "skip" for a in map(str, answers)]
+            return Answer(accumulate(group, logits, skipped, grid.overlap))
 
-        return task(planes)()
+        return Work(planes, ())
 
-    return mosaic_logits(grid, groups, predict)
+    return blended(Mosaic(grid, groups, work))
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(32, 8), (40, 20), (64, 0)])

@@ -14,9 +14,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.shutil import copy as copy_raster
 
-from geosam.errors import BandError, InputError, OptionError
+from geosam.errors import BandError, GeosamWarning, InputError, OptionError
 from geosam.raster import (
-    GeosamWarning,
     coarsen,
     describe,
     fingerprint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +11,9 @@ import click
 
 from geosam import __version__
 from geosam.cli.extras import demo, models
-from geosam.cli.messages import choose_logs, chosen_warnings, exit_status
+from geosam.cli.messages import INTERRUPTED, choose_logs, chosen_warnings, exit_status
 from geosam.cli.segment import segment
-from geosam.cli.steps import coarse, info, prompts
+from geosam.cli.steps import coarse, encode, info, plan, prompts
 from geosam.cli.train import train
 from geosam.cli.vectors import evaluate, vectorize
 
@@ -30,7 +31,7 @@ Exit status:
     1  finished, but some tiles failed; the layer `tiles` lists them
     2  the request or its input is wrong, and one sentence says how to mend it
     3  an error that should not happen, or too little memory
-  130  interrupted
+  130  interrupted; where work was done, --resume goes on
 """
 
 
@@ -66,10 +67,30 @@ def app(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (segment, info, coarse, prompts, vectorize, evaluate, train, models, demo):
+for command in (
+    segment,
+    plan,
+    info,
+    coarse,
+    prompts,
+    encode,
+    vectorize,
+    evaluate,
+    train,
+    models,
+    demo,
+):
     app.add_command(command)
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Python would wait for threads in the middle of a block: whoever insists does not.
+            os._exit(INTERRUPTED)
+        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import click
 
-from geosam.errors import GeosamError
+from geosam.errors import GeosamError, GeosamWarning
 
 DONE = 0
 SOME_TILES_FAILED = 1
@@ -81,9 +80,7 @@ def chosen_warnings(quiet: bool, debug: bool) -> Iterator[None]:
 
 
 def _is_own(category: type[Warning]) -> bool:
-    # Whoever raises it has imported the package, which is too slow to be imported for a help page.
-    raster = sys.modules.get("geosam.raster")
-    return raster is not None and issubclass(category, raster.GeosamWarning)
+    return issubclass(category, GeosamWarning)
 
 
 def choose_logs(debug: bool) -> None:

@@ -11,12 +11,19 @@ from geosam.cli import flags, text
 
 if TYPE_CHECKING:
     from geosam.commands import Written
+    from geosam.planning import Plan
 
 INFO_EXAMPLES = """\b
 Examples:
   geosam info ortho.tif
   geosam info scene.tif --bands red=3,green=2,blue=1,nir=4
   geosam info scene.tif --resolution 5 --json
+"""
+PLAN_EXAMPLES = """\b
+Examples:
+  geosam plan ortho.tif
+  geosam plan ortho.tif --resolution 0.5 --json
+  geosam plan ortho.tif --model facebook/sam-vit-base --device cuda
 """
 COARSE_EXAMPLES = """\b
 Examples:
@@ -31,8 +38,15 @@ Examples:
   geosam segment scene.tif -o rivers.gpkg --prompts prompts.gpkg  once you have mended them
 """
 
+ENCODE_EXAMPLES = """\b
+Examples:
+  geosam encode ortho.tif --store embeddings
+  geosam segment ortho.tif -o rivers.gpkg --store embeddings                      nothing is encoded again
+  geosam segment ortho.tif -o other.gpkg --store embeddings --prompts mine.gpkg   nor with other prompts
+"""
+
 scenes_argument = click.argument("scenes", metavar="SCENE...", nargs=-1)
-_NOT_DECODED = ("batch_size",)
+_NOT_DECODED = ("batch_size", "store")
 
 
 @click.command(cls=flags.GroupedCommand, epilog=INFO_EXAMPLES)
@@ -74,6 +88,41 @@ def _choice(choice: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Tiles", "known once the model is at hand; see geosam models"
     else:
         yield "Tiles", "{tiles:,} of {tile_size} px, {overlap} px shared".format(**choice)
+
+
+@click.command(cls=flags.GroupedCommand, epilog=PLAN_EXAMPLES)
+@scenes_argument
+@flags.scene_flags(("scene", "model", "prompts"), ("store", "rounds"))
+@flags.only_flags("aoi")
+@flags.json_flag
+@flags.quiet_flag
+@flags.debug_flag
+def plan(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Say what segment would take, before starting: tiles, memory, disk and minutes.
+
+    A few groups of tiles are really segmented for it, so the first figures take some seconds.
+    """
+    from geosam.planning import plan as estimate
+
+    found = estimate(scenes, **options)
+    if as_json:
+        text.show_json(found.to_dict())
+    else:
+        text.show_table(_planned(found))
+
+
+def _planned(found: Plan) -> Iterator[tuple[str, str]]:
+    yield (
+        "Tiles",
+        f"{found.tiles:,}: {found.without_data:,} without data, about {found.without_prompts:,} "
+        f"without prompts, {found.to_encode:,} to encode ({found.sampled:,} looked at)",
+    )
+    yield "Time", f"about {text.minutes(found.minutes)} on this machine, as it is busy now"
+    yield "Memory", f"about {text.size(found.memory_bytes)}"
+    yield "Disk", f"up to {text.size(found.disk_bytes)}; {text.size(found.free_bytes)} are free"
+    yield "Store", f"{text.size(found.store_bytes)}, with --store"
+    if found.advice:
+        yield "Advice", "\n".join(found.advice)
 
 
 @click.command(cls=flags.GroupedCommand, epilog=COARSE_EXAMPLES)
@@ -126,6 +175,27 @@ def prompts(
         "{polygons} polygons"
     )
     show_written(written, [("Prompts", line.format(**counts))], as_json)
+
+
+@click.command(cls=flags.GroupedCommand, epilog=ENCODE_EXAMPLES)
+@scenes_argument
+@flags.scene_flags(("scene", "model", "prompts"), ("rounds",))
+@flags.only_flags("aoi")
+@flags.json_flag
+@flags.quiet_flag
+@flags.debug_flag
+def encode(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Fill an embedding store, so that asking with other prompts later encodes nothing.
+
+    Only tiles with data and with prompts are encoded: --prompts none takes all that have data. A
+    store that was interrupted, or filled in part, is gone on with.
+    """
+    from geosam.commands import fill_store
+
+    written = fill_store(scenes, progress=not quiet, **options)
+    counts = {name: int(value) for name, value in written.counts.items()}
+    line = "{wanted} of {tiles} have data and prompts; {encoded} were encoded now"
+    show_written(written, [("Tiles", line.format(**counts))], as_json)
 
 
 def show_written(written: Written, facts: list[tuple[str, str]], as_json: bool) -> None:

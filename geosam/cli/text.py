@@ -89,3 +89,27 @@ def seconds(steps: Mapping[str, float]) -> str:
     longest = sorted(((t, name) for name, t in steps.items() if name != "total"), reverse=True)[:3]
     parts = ", ".join(f"{name} {t:.1f}" for t, name in longest)
     return f"{steps.get('total', 0.0):.1f} s" + (f" ({parts})" if parts else "")
+
+
+def size(n_bytes: float) -> str:
+    """Write a number of bytes in the unit that suits it.
+
+    Examples
+    --------
+    >>> size(2_500_000), size(1.25e10)
+    ('2.5 MB', '12.5 GB')
+    """
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
+
+
+def minutes(n: float) -> str:
+    """Write minutes in the unit that suits them.
+
+    Examples
+    --------
+    >>> minutes(0.5), minutes(12.2), minutes(150)
+    ('30 s', '12 min', '2.5 h')
+    """
+    if n < 1:
+        return f"{60 * n:.0f} s"
+    return f"{n:.0f} min" if n < 100 else f"{n / 60:.1f} h"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,12 @@ import dask.array as da
 import numpy as np
 import rasterio
 import xarray as xr
-from dask.delayed import Delayed
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from geosam.errors import DiskFullError, OptionError, OutputError
-from geosam.tasks import task
 from geosam.workspace import check_writable, disk_is_full
 
 NODATA = 255
@@ -63,8 +60,7 @@ def write_raster(
     *,
     kind: str | None = None,
     overwrite: bool = False,
-    along: Sequence[Delayed] = (),
-) -> tuple[Any, ...]:
+) -> None:
     """Write a raster as a cloud optimised GeoTIFF, never holding more than a few blocks of it.
 
     Parameters
@@ -75,16 +71,9 @@ def write_raster(
         The file. It appears when it is complete.
     kind
         ``mask``: 0 and 1 as uint8, 255 nodata. ``probability``: 0 to 1 as uint8, value / 254 with
-        the GDAL scale set, 255 nodata. None: float32, NaN nodata.
+        the GDAL scale set, 255 nodata; uint8 is taken for such values. None: float32, NaN nodata.
     overwrite
         Replace the file if it is there.
-    along
-        Other tasks to compute in the same pass, because they share work with the array.
-
-    Returns
-    -------
-    tuple
-        What the tasks of `along` gave.
 
     Raises
     ------
@@ -101,7 +90,7 @@ def write_raster(
     plain = path.with_name(f".{path.name}.plain.tif")
     whole = path.with_name(f".{path.name}.cog.tif")
     try:
-        results = _stream(_stored(array, kind), plain, FORMATS[kind], along)
+        _stream(_stored(array, kind), plain, FORMATS[kind])
         _optimise(plain, whole, FORMATS[kind])
         os.replace(whole, path)
     except WRITE_ERRORS as error:
@@ -113,7 +102,6 @@ def write_raster(
     finally:
         for left in (plain, whole):
             left.unlink(missing_ok=True)
-    return results
 
 
 def _stored(array: xr.DataArray, kind: str | None) -> xr.DataArray:
@@ -127,6 +115,11 @@ def _stored(array: xr.DataArray, kind: str | None) -> xr.DataArray:
     return xr.DataArray(stored, dims=("layer", y, x), coords=coords)
 
 
+def as_stored(array: xr.DataArray, kind: str) -> xr.DataArray:
+    """Return a raster (y, x) with the values of a file of its kind, lazily."""
+    return _stored(array, kind).isel(layer=0, drop=True)
+
+
 def _encode_mask(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
         return np.where(np.isnan(values), NODATA, values > 0).astype(np.uint8)
@@ -134,6 +127,8 @@ def _encode_mask(values: np.ndarray) -> np.ndarray:
 
 
 def _encode_probability(values: np.ndarray) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
     with np.errstate(invalid="ignore"):
         return np.where(np.isnan(values), NODATA, np.round(values * STEPS)).astype(np.uint8)
 
@@ -156,9 +151,7 @@ class _Sink:
             self._target.write(block, indexes=indexes, window=window)
 
 
-def _stream(
-    stored: xr.DataArray, path: Path, form: Format, along: Sequence[Delayed]
-) -> tuple[Any, ...]:
+def _stream(stored: xr.DataArray, path: Path, form: Format) -> None:
     geobox = stored.odc.geobox
     profile = {
         "driver": "GTiff", "dtype": form.dtype, "count": stored.shape[0], "nodata": form.nodata,
@@ -171,14 +164,7 @@ def _stream(
             target.scales = [form.scale] * stored.shape[0]
         target.update_tags(TIFFTAG_SOFTWARE="geosam")
         sink: Any = _Sink(target)
-        store = da.store(stored.data, sink, lock=False, compute=False)
-        # One graph: computed as two collections, the tasks they share would run once for each.
-        blocks = store.to_delayed(optimize_graph=False).ravel().tolist()
-        return tuple(task(_second)(blocks, list(along)).compute(optimize_graph=False))
-
-
-def _second(_: Any, results: list[Any]) -> list[Any]:
-    return results
+        da.store(stored.data, sink, lock=False, optimize_graph=False)
 
 
 def _optimise(plain: Path, path: Path, form: Format) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import geopandas as gpd
@@ -81,6 +81,20 @@ class ScenePrompts:
 
     def __len__(self) -> int:
         return len(self.points) + len(self.boxes) + len(self.polygons)
+
+
+def to_arrays(prompts: ScenePrompts) -> dict[str, np.ndarray]:
+    """Return points and boxes as arrays of numbers and fixed text, without any polygon."""
+    names = [name for name in ScenePrompts.__dataclass_fields__ if "polygon" not in name]
+    arrays = {name: getattr(prompts, name) for name in names}
+    return {name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> ScenePrompts:
+    """Return what :func:`to_arrays` was given."""
+    return ScenePrompts(
+        **{name: a.astype(object) if a.dtype.kind == "U" else a for name, a in arrays.items()}
+    )
 
 
 def merge_prompts(parts: Iterable[ScenePrompts]) -> ScenePrompts:

@@ -1,5 +1,6 @@
 """Any raster that GDAL opens -> a lazy scene with band roles and validity."""
 
+from geosam.raster.faults import Faults, Tell
 from geosam.raster.scene import (
     coarsen,
     describe,
@@ -9,11 +10,12 @@ from geosam.raster.scene import (
     preview,
     read,
 )
-from geosam.raster.sources import GeosamWarning, Source, inspect_picture, inspect_scene
+from geosam.raster.sources import Source, inspect_picture, inspect_scene
 
 __all__ = [
-    "GeosamWarning",
+    "Faults",
     "Source",
+    "Tell",
     "coarsen",
     "describe",
     "fingerprint",

@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geosam.errors import InputError
+from geosam.raster.faults import Tell, read_what_can_be
 from geosam.raster.reading import read_block
 from geosam.raster.sources import Source, inspect_scene
 from geosam.raster.validity import ValidMask, parse_valid
@@ -23,6 +24,8 @@ from geosam.types import Window
 
 _COARSEN_PX = 2048
 """Side of the blocks that are made coarser at once: 64 MB for four bands."""
+MOST_LOST = 0.1
+"""Share of a scene that may be unreadable: a file cut short is refused, a damaged block is not."""
 _SAMPLES = 3
 _SAMPLE_PX = 64
 
@@ -75,7 +78,13 @@ def open_scene(
     return read(source, geobox=geobox, chunks=chunks)
 
 
-def read(source: Source, *, geobox: GeoBox | None = None, chunks: int = 1024) -> xr.DataArray:
+def read(
+    source: Source,
+    *,
+    geobox: GeoBox | None = None,
+    chunks: int = 1024,
+    tell: Tell | None = None,
+) -> xr.DataArray:
     """Return the pixels of a scene, lazily, on its own grid or another.
 
     Parameters
@@ -88,6 +97,8 @@ def read(source: Source, *, geobox: GeoBox | None = None, chunks: int = 1024) ->
         one is interpolated, and any other is warped.
     chunks : int
         Rows and columns of a Dask chunk, which holds all bands.
+    tell
+        Is called with every part that cannot be read when a chunk is computed; that is nodata then.
 
     Returns
     -------
@@ -98,12 +109,12 @@ def read(source: Source, *, geobox: GeoBox | None = None, chunks: int = 1024) ->
     Raises
     ------
     InputError
-        When a chunk is computed and its file cannot be read.
+        When a chunk is computed and its file cannot be read, unless that is told.
     """
     grid = geobox or source.geobox
     n_bands = len(source.names.names)
     blocks = normalize_chunks((chunks, chunks), shape=tuple(grid.shape), dtype=np.float32)
-    load = partial(_load, source=source, grid=grid)
+    load = partial(_load, source=source, grid=grid, tell=tell)
     data = da.map_blocks(
         load, chunks=((n_bands,), *blocks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
@@ -114,11 +125,21 @@ def read(source: Source, *, geobox: GeoBox | None = None, chunks: int = 1024) ->
     return xr.DataArray(data, coords=coords, dims=("band", "y", "x"), name="scene", attrs=attrs)
 
 
-def _load(source: Source, grid: GeoBox, block_info: dict | None = None) -> np.ndarray:
+def _load(
+    source: Source, grid: GeoBox, tell: Tell | None, block_info: dict | None = None
+) -> np.ndarray:
     assert block_info is not None
     _, (row, row_end), (col, col_end) = block_info[None]["array-location"]
-    part = grid[row:row_end, col:col_end]
-    return read_block(source.parts, len(source.names.names), part, source.valid)
+    return _pixels(source, grid[row:row_end, col:col_end], tell)
+
+
+def _pixels(source: Source, grid: GeoBox, tell: Tell | None) -> np.ndarray:
+    n_bands = len(source.names.names)
+
+    def read_grid(part: GeoBox) -> np.ndarray:
+        return read_block(source.parts, n_bands, part, source.valid)
+
+    return read_grid(grid) if tell is None else read_what_can_be(read_grid, grid, n_bands, tell)
 
 
 def preview(source: Source, max_px: int = 1024) -> xr.DataArray:
@@ -139,12 +160,21 @@ def preview(source: Source, max_px: int = 1024) -> xr.DataArray:
     Raises
     ------
     InputError
-        No pixel of the scene is valid, or a file cannot be read.
+        No pixel of the scene is valid, or more than a tenth of it cannot be read.
     """
     height, width = source.geobox.shape
     step = max(1, -(-max(height, width) // max_px))
     grid = source.geobox if step == 1 else source.geobox.zoom_out(step)
-    small = read(source, geobox=grid, chunks=max(256, max_px // 2)).compute()
+    lost: list[tuple[int, str]] = []
+
+    def tell(part: GeoBox, reason: str) -> None:
+        lost.append((part.shape[0] * part.shape[1], reason))
+
+    small = read(source, geobox=grid, chunks=max(256, max_px // 2), tell=tell).compute(
+        scheduler="threads"
+    )
+    if sum(n for n, _ in lost) > MOST_LOST * grid.shape[0] * grid.shape[1]:
+        raise InputError(lost[0][1])
     if not np.isfinite(small.values).any():
         raise InputError(
             f"{source.paths[0]} has no valid pixel, all of it is nodata: "
@@ -234,11 +264,6 @@ def fingerprint(source: Source) -> str:
 
     It covers sizes, grids, types, band roles, scale, offset and nodata of the files, and a sample
     of their pixels, but neither paths nor times: a copied scene is the same scene.
-
-    Raises
-    ------
-    InputError
-        A file cannot be read.
     """
     digest = hashlib.sha256(repr((source.names.names, _header(source.geobox))).encode())
     for part in source.parts:
@@ -247,7 +272,7 @@ def fingerprint(source: Source) -> str:
         digest.update(repr((meaning, part.frame and part.frame.value)).encode())
     for window in _samples(source.geobox):
         grid = source.geobox[window.slices()]
-        block = read_block(source.parts, len(source.names.names), grid, source.valid)
+        block = _pixels(source, grid, tell=lambda part, reason: None)
         digest.update(np.nan_to_num(block, nan=-1.0).tobytes())
     return digest.hexdigest()
 

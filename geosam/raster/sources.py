@@ -13,17 +13,13 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geosam.bands import OPTICAL, BandNames, canonical_role, infer_roles, names_file, parse_bands
-from geosam.errors import BandError, InputError, OptionError
+from geosam.errors import BandError, GeosamWarning, InputError, OptionError
 from geosam.raster.files import RasterFile, look_at, look_at_picture
 from geosam.raster.mosaic import union_geobox
 from geosam.raster.parts import Part
 from geosam.raster.validity import ValidMask, find_frame, holds_alpha, parse_valid
 
 _FRAMES = ("nodata", "keep", "refuse")
-
-
-class GeosamWarning(UserWarning):
-    """Something was assumed that the user should know of."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,134 @@
+"""Memory and time of the main job as scenes grow, each in a process of its own.
+
+    python benchmarks/growing_scenes.py [--sizes 4096 8192 16384 32768 65536] [--model river-tiny|nothing]
+
+Valid data lie in a sixteenth of the rows, the rest is nodata. Prints the peak memory of the process tree,
+the seconds an encoded and a skipped tile took, and the time until the first block was finished. `nothing`
+is a model that does nothing, to see what everything else costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import rasterio
+from affine import Affine
+
+BAND_PX = 1024
+"""Rows that are written at once."""
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A model that answers at once, and always the same."""
+
+    size: int = 256
+    name: str = "nothing"
+    signature: str = "0" * 64
+
+    def encode(self, pixels):
+        """Return next to nothing."""
+        return {"nothing": pixels[:, :1, :1, :1]}
+
+    def decode(self, features, prompts):
+        """Return land."""
+        return np.full((len(prompts), self.size, self.size), -5.0, np.float32), np.ones(
+            len(prompts)
+        )
+
+
+def write_scene(path: Path, size: int) -> None:
+    """Write water and land in the first sixteenth of the rows; the rest is never written."""
+    profile = {
+        "driver": "GTiff", "dtype": "uint16", "count": 4, "height": size, "width": size,
+        "crs": "EPSG:32633", "transform": Affine(10, 0, 4e5, 0, -10, 5.4e6), "nodata": 0,
+        "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate",
+        "zlevel": 1, "sparse_ok": True, "bigtiff": "yes",
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    cols = np.arange(size)
+    with rasterio.open(path, "w", **profile) as target:
+        for band, name in enumerate(("red", "green", "blue", "nir"), start=1):
+            target.set_band_description(band, name)
+        for row in range(0, size // 16, BAND_PX):
+            height = min(BAND_PX, size // 16 - row)
+            rows = np.arange(row, row + height)[:, None]
+            water = np.abs(rows % 1024 - 500 - 200 * np.sin(cols / 300)) < 40
+            values = np.where(
+                water,
+                *(np.reshape(v, (4, 1, 1)) for v in ([300, 400, 300, 100], [900, 900, 900, 3000])),
+            )
+            noise = rng.uniform(0.9, 1.1, (height, size))
+            window = rasterio.windows.Window(0, row, size, height)
+            target.write((values * noise).astype("uint16"), window=window)
+
+
+def run_one(path: Path, model: str) -> None:
+    """Run the main job in this process and print what it did."""
+    import geosam
+
+    chosen = Nothing() if model == "nothing" else model
+    prompts = "none" if model == "nothing" else "auto"
+    report = geosam.run(
+        path,
+        path.with_suffix(".gpkg"),
+        model=chosen,
+        prompts=prompts,
+        resolution=10,
+        overwrite=True,
+    )
+    steps = {name: s for name, s in report.seconds.items() if name not in ("total", "load model")}
+    print(report.tiles, report.seconds["total"], steps.get("segment", 0.0), steps)
+
+
+def watch(path: Path, model: str) -> tuple[float, float, float, str]:
+    """Return GB at the peak, seconds in all and until the first block, and what was printed."""
+    command = [sys.executable, __file__, "--one", str(path), "--model", model]
+    started, peak, first = time.perf_counter(), 0, 0.0
+    blocks = path.with_name(path.with_suffix(".gpkg").name + ".partial") / "segment"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    tree = psutil.Process(process.pid)
+    while process.poll() is None:
+        try:
+            family = [tree, *tree.children(recursive=True)]
+            peak = max(peak, sum(p.memory_info().rss for p in family))
+        except psutil.NoSuchProcess:
+            break
+        if not first and blocks.is_dir() and any(blocks.glob("*.npz")):
+            first = time.perf_counter() - started
+        time.sleep(0.05)
+    out, _ = process.communicate()
+    return peak / 1e9, time.perf_counter() - started, first, out.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 8192, 16384, 32768, 65536])
+    parser.add_argument("--model", default="river-tiny")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        run_one(arguments.one, arguments.model)
+        return
+    print(f"{'side, px':>9} {'peak, GB':>9} {'total, s':>9} {'first block, s':>15}  tiles, steps")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in arguments.sizes:
+            path = Path(folder) / f"{size}.tif"
+            write_scene(path, size)
+            peak, seconds, first, told = watch(path, arguments.model)
+            print(f"{size:9} {peak:9.2f} {seconds:9.1f} {first:15.1f}  {told}", flush=True)
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()

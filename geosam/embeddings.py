@@ -1,0 +1,261 @@
+"""The embeddings of a scene's tiles in a Zarr group that plain ``xarray.open_zarr`` reads.
+
+Each feature map of the model is a float16 array (tile_row, tile_col, channel, y, x) with one chunk a tile,
+and ``encoded`` says which tiles are there. Any number of processes may write at once, a tile each.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosam import __version__
+from geosam.errors import OptionError, OutputError
+from geosam.masks import Embed
+from geosam.stretch import Stretch
+from geosam.tiles import TileGrid
+from geosam.types import Features, Model, Tile
+
+ENCODED = "encoded"
+"""The array (tile_row, tile_col) uint8 that is 1 where a tile is complete."""
+_PARTS = {
+    "model_sha256": "the model's weights",
+    "stretch": "the radiometric stretch",
+    "tile_grid": "the tile grid",
+    "scene_fingerprint": "the scene",
+    "geosam_version": "the version of geosam",
+}
+"""The parts of a signature, and how a sentence calls them."""
+
+
+@dataclass(frozen=True)
+class EmbeddingStore:
+    """Embeddings of one scene by one model."""
+
+    folder: Path
+    """The Zarr group."""
+    names: tuple[str, ...]
+    """The model's feature maps."""
+    first: tuple[int, int]
+    """Index of the tile in the upper left corner."""
+
+    def embedder(self, model: Model, tiles: Sequence[Tile]) -> Embed:
+        """Return what gives the features of a group's tiles: from here, else from the model, which
+        is then remembered.
+        """
+        arrays = self._open()
+
+        def embed(which: Sequence[int], pixels: np.ndarray) -> Features:
+            from geosam.models.features import from_half, to_half
+
+            places = [self._place(tiles[i]) for i in which]
+            missing = [k for k, place in enumerate(places) if not arrays[ENCODED][place]]
+            if missing:
+                fresh = to_half(model.encode(pixels[missing]))
+                for n, k in enumerate(missing):
+                    self._write(arrays, places[k], {name: fresh[name][n] for name in self.names})
+            there = [self._read(arrays, place) for place in places]
+            return from_half(
+                {name: np.stack([maps[name] for maps in there]) for name in self.names}, model
+            )
+
+        return embed
+
+    def count(self) -> int:
+        """Return the number of tiles that are there."""
+        return int(np.count_nonzero(self._open()[ENCODED][:]))
+
+    def _open(self) -> Mapping[str, Any]:
+        import zarr
+
+        group = zarr.open_group(self.folder, mode="r+")
+        return {name: group[name] for name in (*self.names, ENCODED)}
+
+    def _place(self, tile: Tile) -> tuple[int, int]:
+        return tile.index[0] - self.first[0], tile.index[1] - self.first[1]
+
+    def _write(
+        self, arrays: Mapping[str, Any], place: tuple[int, int], maps: Mapping[str, np.ndarray]
+    ) -> None:
+        try:
+            for name, values in maps.items():
+                arrays[name][place] = values
+            arrays[ENCODED][place] = 1  # last: whoever finds it takes the maps for complete
+        except OSError as error:
+            raise OutputError(
+                f"--store {self.folder} cannot be written ({error}). Free some space, or name a folder "
+                "that you may write to."
+            ) from error
+
+    def _read(self, arrays: Mapping[str, Any], place: tuple[int, int]) -> dict[str, np.ndarray]:
+        try:
+            maps = {name: arrays[name][place] for name in self.names}
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._damaged(place, str(error)) from error
+        if any(np.isnan(values).all() for values in maps.values()):
+            raise self._damaged(place, "a feature map is missing")
+        return maps
+
+    def _damaged(self, place: tuple[int, int], reason: str) -> OutputError:
+        return OutputError(
+            f"--store {self.folder} is damaged at tile {place[0] + self.first[0]}_"
+            f"{place[1] + self.first[1]} ({reason}). Delete the folder, and it is filled anew."
+        )
+
+
+def sign(model: Model, stretch: Stretch, grid: TileGrid, fingerprint: str) -> dict[str, Any]:
+    """Return what embeddings depend on, part by part, JSON-ready.
+
+    Parameters
+    ----------
+    model
+        Makes them.
+    stretch
+        Of the bands it sees.
+    grid
+        The tiles of the whole scene.
+    fingerprint
+        Of the scene; see :func:`geosam.raster.fingerprint`.
+    """
+    rows, cols = grid.index_range()
+    affine = grid.geobox.affine
+    return {
+        "model_sha256": model.signature,
+        "stretch": stretch.to_dict(),
+        "tile_grid": {
+            "crs": str(grid.geobox.crs),
+            "pixel": [affine.a, affine.b, affine.d, affine.e],
+            "size": grid.size,
+            "overlap": grid.overlap,
+            "first": [rows[0], cols[0]],
+            "shape": [len(rows), len(cols)],
+        },
+        "scene_fingerprint": fingerprint,
+        "geosam_version": __version__,
+    }
+
+
+def open_store(
+    folder: str | Path, model: Model, grid: TileGrid, signature: Mapping[str, Any]
+) -> EmbeddingStore:
+    """Open an embedding store, or make an empty one.
+
+    Parameters
+    ----------
+    folder
+        The store. It is made, its parent is not.
+    model
+        Makes the embeddings.
+    grid
+        The tiles of the whole scene.
+    signature
+        From :func:`sign`.
+
+    Raises
+    ------
+    OptionError
+        If the store is of something else; the message says which part differs.
+    OutputError
+        If the folder is no store, or cannot be made.
+    """
+    path = Path(folder)
+    if not path.is_dir() or not any(path.iterdir()):
+        _make(path, model, grid, signature)
+    there = _attributes(path)
+    now = json.loads(json.dumps(signature))
+    for part, name in _PARTS.items():
+        if there.get(part) != now[part]:
+            raise OptionError(
+                f"--store {path} does not fit: {name} differs{_values(part, there, now)}. Name another "
+                "folder, or delete this one."
+            )
+    rows, cols = grid.index_range()
+    return EmbeddingStore(path, tuple(there["feature_maps"]), (rows[0], cols[0]))
+
+
+def _values(part: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if part == "geosam_version":
+        return f" ({there.get(part)}, and this is {now[part]})"
+    if part == "tile_grid":
+        before = there.get(part) or {}
+        name = next(n for n in now[part] if before.get(n) != now[part][n])
+        return f" ({name} {before.get(name)}, and now {now[part][name]})"
+    return ""
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    import zarr
+
+    try:
+        attributes = dict(zarr.open_group(path, mode="r").attrs)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(
+            f"--store {path} is no embedding store ({error}). Name another folder."
+        ) from error
+    if "feature_maps" not in attributes:
+        raise OutputError(f"--store {path} is no embedding store. Name another folder.")
+    return attributes
+
+
+def _make(path: Path, model: Model, grid: TileGrid, signature: Mapping[str, Any]) -> None:
+    from geosam.models.features import to_half
+
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"The folder {path.parent} of --store {path} does not exist. Make it first."
+        )
+    # What a model's maps are called, and how large they are, is known from one answer.
+    maps = to_half(model.encode(np.full((1, 3, model.size, model.size), 0.5, np.float32)))
+    try:
+        _make_arrays(
+            path, {name: values.shape[1:] for name, values in maps.items()}, grid, signature
+        )
+    except OSError as error:
+        raise OutputError(
+            f"--store {path} cannot be made ({error}). Name another folder."
+        ) from error
+
+
+def _make_arrays(
+    path: Path, maps: Mapping[str, tuple[int, ...]], grid: TileGrid, signature: Mapping[str, Any]
+) -> None:
+    import zarr
+
+    group, tiles = zarr.open_group(path, mode="w"), ["tile_row", "tile_col"]
+    shape = tuple(signature["tile_grid"]["shape"])
+    for name, inner in maps.items():
+        axes = [f"{axis}_{name}" for axis in ("channel", "y", "x")][-len(inner) :]
+        group.create_array(
+            name, shape=shape + inner, chunks=(1, 1, *inner), dtype="float16",
+            fill_value=np.nan, dimension_names=[*tiles, *axes],
+        )  # fmt: skip
+    group.create_array(
+        ENCODED, shape=shape, chunks=(1, 1), dtype="uint8", fill_value=0, dimension_names=tiles
+    )
+    for name, (axis, values) in _coordinates(grid).items():
+        group.create_array(name, data=values, dimension_names=[axis])
+    group.attrs.update({**signature, "feature_maps": list(maps)})
+    with warnings.catch_warnings():
+        # Not yet in the specification of Zarr 3, but xarray looks for it and warns without it.
+        warnings.simplefilter("ignore", UserWarning)
+        zarr.consolidate_metadata(path)
+
+
+def _coordinates(grid: TileGrid) -> dict[str, tuple[str, np.ndarray]]:
+    """Return the tiles' indices, and where the middle of each lies, in the units of the CRS."""
+    rows, cols = grid.index_range()
+    affine = grid.geobox.affine
+    tops = [grid.tile((row, cols[0])).core.row + grid.stride / 2 for row in rows]
+    lefts = [grid.tile((rows[0], col)).core.col + grid.stride / 2 for col in cols]
+    return {
+        "tile_row": ("tile_row", np.array(rows)),
+        "tile_col": ("tile_col", np.array(cols)),
+        "y": ("tile_row", np.array([(affine @ (lefts[0], top))[1] for top in tops])),
+        "x": ("tile_col", np.array([(affine @ (left, tops[0]))[0] for left in lefts])),
+    }

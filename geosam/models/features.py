@@ -1,0 +1,29 @@
+"""Feature maps of a model <-> arrays that can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from geosam.types import Features, Model
+
+
+def to_half(features: Features) -> dict[str, np.ndarray]:
+    """Return feature maps as float16 arrays, the tile as their first axis."""
+    return {name: _as_array(array).astype(np.float16) for name, array in features.items()}
+
+
+def from_half(arrays: Mapping[str, np.ndarray], model: Model) -> Features:
+    """Return what :func:`to_half` gave as feature maps of the model that made them, in float32."""
+    whole = {name: array.astype(np.float32) for name, array in arrays.items()}
+    placement = getattr(model, "placement", None)
+    if placement is None:
+        return whole
+    return {name: torch.from_numpy(a).to(placement.device) for name, a in whole.items()}
+
+
+def _as_array(array: Any) -> np.ndarray:
+    return array.cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)

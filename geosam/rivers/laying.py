@@ -13,8 +13,9 @@ from geosam.rivers.smoothing import without_repeats
 from geosam.rivers.transects import JUNCTION, Transects, lay, stacked
 from geosam.rivers.water import Water
 
-SPACING_WIDTHS = 0.5
-"""Default distance of transects, in mean widths of a river's channels."""
+SPACING_WIDTHS = 0.25
+"""Default distance of transects, in mean widths of a river's channels: near enough that the steps of
+pixels along a bank average out."""
 
 
 def lay_all(reaches: list[Reach], water: Water, spacing: float | None) -> Transects:
@@ -27,7 +28,7 @@ def lay_all(reaches: list[Reach], water: Water, spacing: float | None) -> Transe
     water : Water
         Their outlines.
     spacing : float or None
-        Metres between two; half the mean width of the river's channels where None.
+        Metres between two; a quarter of the mean width of the river's channels where None.
 
     Returns
     -------

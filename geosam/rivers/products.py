@@ -48,12 +48,12 @@ def measure_rivers(
         looked at.
     edge : geopandas.GeoSeries, optional
         Polygons within which the scene has data. Rivers go on beyond it. By default the box around
-        the outlines, if any of them is `truncated` or none says.
+        the outlines, if any of them is `truncated`.
     pixel_m : float, optional
         Pixel of the raster they were drawn from, in metres; estimated from the outlines where not
         given.
     spacing : float, optional
-        Metres between transects. Default half the mean width of each river's channels.
+        Metres between transects. Default a quarter of the mean width of each river's channels.
     spur : float
         Dead ends that are no longer than this many widths, of their mouth and of the channel they
         leave, are bays and not channels.
@@ -231,7 +231,9 @@ def _mean_by(transects: gpd.GeoDataFrame, column: str, reach: np.ndarray) -> Any
     junctions where there are any.
     """
     table = pd.DataFrame(transects.drop(columns="geometry"))
-    for good in (table.flag == "", table.clear):
+    table["plain"] = table.flag == ""
+    for name in ("plain", "clear"):
+        good = table[name]
         table = table[good | ~table.reach_id.isin(table.reach_id[good])]
     return table.groupby("reach_id")[column].mean().reindex(reach).to_numpy()
 

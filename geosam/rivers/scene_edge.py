@@ -36,9 +36,8 @@ def bounding_box(outlines: gpd.GeoDataFrame) -> gpd.GeoSeries:
 
     Without an outline that says it is cut by the scene's edge (`truncated`) there is none.
     """
-    cut = outlines.get("truncated")
-    known = cut is None or bool(np.asarray(cut, bool).any())
-    boxes = [shapely.box(*outlines.total_bounds)] if known and len(outlines) else []
+    cut = "truncated" in outlines and bool(np.asarray(outlines["truncated"], bool).any())
+    boxes = [shapely.box(*outlines.total_bounds)] if cut else []
     return gpd.GeoSeries(boxes, crs=outlines.crs)
 
 

@@ -18,6 +18,8 @@ _HOMES = {
     "write_coarse": "geosam.commands",
     "write_prompts": "geosam.commands",
     "vectorize": "geosam.commands",
+    "measure_rivers": "geosam.rivers",
+    "write_rivers": "geosam.measuring",
     "train": "geosam.training.finetune",
     "load_model": "geosam.models.load",
     "write_raster": "geosam.export.cog",

@@ -16,7 +16,14 @@ FILES = {
 }
 LEAVES = {"geosam.types", "geosam.errors", "geosam.tasks", "geosam.options"}
 MAY_LEAVES_IMPORT = {"geosam.options": {"geosam.errors"}}
-ORDER = {"geosam.pipeline", "geosam.runs", "geosam.batch", "geosam.commands", "geosam.inspection"}
+ORDER = {
+    "geosam.pipeline",
+    "geosam.runs",
+    "geosam.batch",
+    "geosam.commands",
+    "geosam.measuring",
+    "geosam.inspection",
+}
 ABOVE = {*ORDER, "geosam.demo", "geosam.cli"}
 HEAVY = {"torch", "transformers", "rasterio", "geopandas", "pyogrio", "xarray", "dask", "numpy"}
 

@@ -11,6 +11,7 @@ import click
 from geosam import __version__
 from geosam.cli.extras import demo, models
 from geosam.cli.messages import choose_logs, chosen_warnings, exit_status
+from geosam.cli.rivers import rivers
 from geosam.cli.segment import segment
 from geosam.cli.steps import coarse, info, prompts
 from geosam.cli.train import train
@@ -66,7 +67,18 @@ def app(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (segment, info, coarse, prompts, vectorize, evaluate, train, models, demo):
+for command in (
+    segment,
+    info,
+    coarse,
+    prompts,
+    vectorize,
+    rivers,
+    evaluate,
+    train,
+    models,
+    demo,
+):
     app.add_command(command)
 
 

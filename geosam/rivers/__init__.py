@@ -4,6 +4,7 @@ outlines -> water in a plane -> sites along the banks -> triangles between them 
 pruned -> network -> main line -> transects -> layers.
 """
 
-from geosam.rivers.products import measure_rivers
+from geosam.rivers.products import measure_rivers, no_rivers
+from geosam.rivers.water import has_banks
 
-__all__ = ["measure_rivers"]
+__all__ = ["has_banks", "measure_rivers", "no_rivers"]

@@ -12,7 +12,7 @@ import shapely
 
 from geosam.errors import OptionError
 from geosam.ground import length_m
-from geosam.layers import LAYERS
+from geosam.layers import LAYERS, empty_layer
 from geosam.rivers.contours import contour_widths
 from geosam.rivers.course import COMPASS, Reach, reaches
 from geosam.rivers.kinds import kinds
@@ -106,6 +106,12 @@ def measure_rivers(
         "transects": _in_layer(transects, "transects", ("channel_m",)),
         "banks": _banks(course, water),
     }
+
+
+def no_rivers(crs: Any) -> dict[str, gpd.GeoDataFrame]:
+    """Return the layers that measuring adds, without a row."""
+    names = ("centerlines", "nodes", "reaches", "transects", "banks")
+    return {name: empty_layer(name, crs) for name in names}
 
 
 def _check(flow: str | None, **sizes: float | None) -> None:

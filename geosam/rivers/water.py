@@ -79,7 +79,10 @@ def read_water(
     near = NEAR_PX * min(metres_to_crs(pixel_m, frame.crs, _middle(frame)))
     edge = bounding_box(frame) if edge is None else edge.to_crs(frame.crs)
     edges = on_edge(given, edge, near)
-    _refuse_all_water(given, edges)
+    if not _any_bank(given, edges):
+        raise InputError(
+            "All of the scene is water: there is no bank to measure from. Give a larger scene."
+        )
     compact = is_compact(polygons)
     networks = [
         EMPTY if small else trace(polygon, on, _spacing(polygon, pixel_m), spur)
@@ -113,11 +116,16 @@ def _checked(outlines: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return frame
 
 
-def _refuse_all_water(polygons: np.ndarray, edges: list[np.ndarray]) -> None:
-    if all(on.sum() == len(on) - _rings(p) for p, on in zip(polygons, edges, strict=True)):
-        raise InputError(
-            "All of the scene is water: there is no bank to measure from. Give a larger scene."
-        )
+def has_banks(outlines: gpd.GeoDataFrame, edge: gpd.GeoSeries) -> bool:
+    """Tell whether any outline ends at a bank, and not at the scene's edge alone."""
+    polygons = outlines.geometry.to_numpy()
+    near = 1e-9 * float(np.abs(outlines.total_bounds).max()) if len(outlines) else 0.0
+    edges = on_edge(polygons, edge.to_crs(outlines.crs), near)
+    return len(polygons) > 0 and _any_bank(polygons, edges)
+
+
+def _any_bank(polygons: np.ndarray, edges: list[np.ndarray]) -> bool:
+    return any(on.sum() < len(on) - _rings(p) for p, on in zip(polygons, edges, strict=True))
 
 
 def _rings(polygon: shapely.Polygon) -> int:

@@ -89,9 +89,14 @@ def write_rivers(
     GeosamError
         If the request or its input is wrong; nothing is written then.
     """
-    settings = {"threshold": threshold, "min_area": min_area, "min_island": min_island}
-    settings |= {"simplify": simplify, "join_gap": join_gap}
-    measures = {"join_gap": join_gap, "spacing": spacing, "spur": spur, "flow": flow}
+    settings: dict[str, Any] = {
+        "threshold": threshold,
+        "min_area": min_area,
+        "min_island": min_island,
+        "simplify": simplify,
+        "join_gap": join_gap,
+    }
+    measures: dict[str, Any] = {"join_gap": join_gap, "spacing": spacing, "spur": spur, "flow": flow}
     started, clock = datetime.now(UTC), Clock()
     within = _adds_to(source, output, overwrite)
     with clock.time("outlines"):

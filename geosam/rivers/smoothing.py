@@ -155,7 +155,7 @@ def _straight_on(
     ray = shapely.LineString([points[-1], points[-1] + 2 * cut * ahead])
     inside = shapely.get_parts(shapely.intersection(ray, polygon))
     new = end
-    if len(inside) and inside[0].geom_type == "LineString":
+    if len(inside) and inside[0].geom_type == "LineString" and not inside[0].is_empty:
         new = shapely.get_coordinates(inside[0])[-1]
     if np.hypot(*(new - end)) > cut:
         new = end

@@ -20,6 +20,8 @@ _HOMES = {
     "vectorize": "geosam.commands",
     "measure_rivers": "geosam.rivers",
     "write_rivers": "geosam.measuring",
+    "measure_change": "geosam.change",
+    "write_change": "geosam.changing",
     "train": "geosam.training.finetune",
     "load_model": "geosam.models.load",
     "write_raster": "geosam.export.cog",

@@ -96,7 +96,12 @@ def write_rivers(
         "simplify": simplify,
         "join_gap": join_gap,
     }
-    measures: dict[str, Any] = {"join_gap": join_gap, "spacing": spacing, "spur": spur, "flow": flow}
+    measures: dict[str, Any] = {
+        "join_gap": join_gap,
+        "spacing": spacing,
+        "spur": spur,
+        "flow": flow,
+    }
     started, clock = datetime.now(UTC), Clock()
     within = _adds_to(source, output, overwrite)
     with clock.time("outlines"):

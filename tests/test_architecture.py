@@ -22,6 +22,7 @@ ORDER = {
     "geosam.batch",
     "geosam.commands",
     "geosam.measuring",
+    "geosam.changing",
     "geosam.inspection",
 }
 ABOVE = {*ORDER, "geosam.demo", "geosam.cli"}

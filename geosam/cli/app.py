@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from geosam import __version__
+from geosam.cli.change import change
 from geosam.cli.extras import demo, models
 from geosam.cli.messages import choose_logs, chosen_warnings, exit_status
 from geosam.cli.rivers import rivers
@@ -74,6 +75,7 @@ for command in (
     prompts,
     vectorize,
     rivers,
+    change,
     evaluate,
     train,
     models,

@@ -63,8 +63,13 @@ def write_change(
     names = _names(sources, dates)
     targets = Targets(outlines=Path(output), quicklook=None if plot is None else Path(plot))
     check_targets(targets, [str(source) for source in sources], overwrite)
-    reading = {"threshold": threshold, "min_area": min_area}
-    settings = {"uncertainty": uncertainty, "spacing": spacing, "join_gap": join_gap, "flow": flow}
+    reading: dict[str, Any] = {"threshold": threshold, "min_area": min_area}
+    settings: dict[str, Any] = {
+        "uncertainty": uncertainty,
+        "spacing": spacing,
+        "join_gap": join_gap,
+        "flow": flow,
+    }
     with clock.time("outlines"):
         given = [read_measurable(source, **reading) for source in sources]
     moments = [

@@ -22,7 +22,7 @@ SCALE = 0.9996
 
 def river(*lines, width=100.0, crs=UTM, name="1"):
     polygons = [shapely.LineString(line).buffer(width / 2, cap_style="flat") for line in lines]
-    frame = gpd.GeoDataFrame(geometry=polygons, crs=UTM).assign(truncated=True)
+    frame = gpd.GeoDataFrame(geometry=polygons, crs=UTM)
     return Moment(name, frame.to_crs(crs), pixel_m=10.0)
 
 
@@ -31,12 +31,7 @@ def straight(shift=0.0, length=4000.0):
 
 
 def test_a_shifted_river_erodes_one_side_and_leaves_the_other():
-    found = measure_change(
-        [river(straight(), name="2000"), river(straight(30), name="2010")], dated=True, flow="e"
-    )
     true = 30 * 4000 / SCALE**2
-    # Only where both scenes, here the boxes around their rivers, have data.
-    assert found["erosion"].area_m2.sum() == 0
     seen = gpd.GeoSeries([shapely.box(5e5, 5e6 - 500, 504e3, 5e6 + 500)], crs=UTM)
     moments = [
         Moment(name, river(straight(shift)).outlines, seen, 10.0)

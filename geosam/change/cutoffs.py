@@ -38,11 +38,11 @@ def cutoffs(
     old, new = resample(before.line, width / 4), resample(after.line, width / 4)
     new_line = shapely.LineString(new)
     shapely.prepare(new_line)
-    away = shapely.distance(new_line, shapely.points(old)) > AWAY_WIDTHS * width
+    distance = shapely.distance(new_line, shapely.points(old))
     along = distance_along(old)
     leaves = shapely.dwithin(edge, _line_ends(old, new), 2 * width).all(axis=0)
     found = []
-    for first, last in _stretches(away):
+    for first, last in _stretches(distance, AWAY_WIDTHS * width):
         at_end = first == 0, last == len(old) - 1
         length = along[last] - along[first]
         if all(at_end) or (np.array(at_end) & ~leaves).any() or length < LONG_WIDTHS * width:
@@ -60,12 +60,19 @@ def _line_ends(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return shapely.points(np.stack([old[[0, -1]], new[[0, -1]]]))
 
 
-def _stretches(away: np.ndarray) -> list[tuple[int, int]]:
-    """Return the first and last index of each run of True, one further to both sides."""
-    padded = np.concatenate([[False], away, [False]])
+def _stretches(distance: np.ndarray, limit: float) -> list[tuple[int, int]]:
+    """Return the first and last index of each stretch beyond a limit, with the ways out and back."""
+    padded = np.concatenate([[False], distance > limit, [False]])
     changes = np.flatnonzero(padded[1:] != padded[:-1])
-    last = len(away) - 1
-    return [(max(a - 1, 0), min(b, last)) for a, b in changes.reshape(-1, 2).tolist()]
+    found = []
+    for first, last in changes.reshape(-1, 2).tolist():
+        last -= 1
+        while first > 0 and distance[first - 1] < distance[first]:
+            first -= 1
+        while last < len(distance) - 1 and distance[last + 1] < distance[last]:
+            last += 1
+        found.append((first, last))
+    return found
 
 
 def _between(old: np.ndarray, new_line: shapely.LineString, ends: list[float]) -> shapely.Polygon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import click
@@ -68,15 +69,16 @@ def change(
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    since = row["migration_mean_m"]
     return [
         row["date"],
         text.area(row["erosion_m2"]),
         text.area(row["accretion_m2"]),
-        "" if since != since else text.metres(since),
-        ""
-        if row["rate_m_per_year"] != row["rate_m_per_year"]
-        else text.metres(row["rate_m_per_year"]),
+        _known(row["migration_mean_m"]),
+        _known(row["rate_m_per_year"]),
         str(row["n_cutoffs"]),
         f"{row['length_lost_m'] / 1000:.1f} km" if row["n_cutoffs"] else "",
     ]
+
+
+def _known(length: float) -> str:
+    return text.metres(length) if isfinite(length) else ""

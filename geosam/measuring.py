@@ -20,6 +20,7 @@ from geosam.clock import Clock
 from geosam.commands import Written
 from geosam.errors import InputError, OutputError
 from geosam.export.geopackage import layer_names, read_layer, write_geopackage
+from geosam.export.width_plot import plot_widths
 from geosam.ground import area_m2, perimeter_m, pixel_area_m2
 from geosam.layers import LAYERS
 from geosam.overlay import VECTOR_SUFFIXES
@@ -62,6 +63,7 @@ def write_rivers(
     spacing: float | None = None,
     spur: float = SPUR,
     flow: str | None = None,
+    plot: str | Path | None = None,
     overwrite: bool = False,
 ) -> Written:
     """Write centrelines, reaches, transects and banks of outlines or a mask: ``geosam rivers``.
@@ -81,6 +83,8 @@ def write_rivers(
         As for :func:`geosam.outlines`, where `source` is a raster.
     join_gap, spacing, spur, flow
         As for :func:`geosam.measure_rivers`.
+    plot
+        Also draw width along the longest main line, as a PNG.
     overwrite
         Whether to replace an existing output, or layers that are in it already.
 
@@ -104,6 +108,8 @@ def write_rivers(
     }
     started, clock = datetime.now(UTC), Clock()
     within = _adds_to(source, output, overwrite)
+    if plot is not None:
+        check_targets(Targets(quicklook=Path(plot)), [str(source), str(output)], overwrite)
     with clock.time("outlines"):
         given = read_measurable(source, probability, **settings)
     with clock.time("rivers"):
@@ -114,6 +120,8 @@ def write_rivers(
             contours=given.contours,
             **measures,
         )
+    if plot is not None:
+        plot_widths(layers["transects"], layers["centerlines"], plot)
     row = run_row(
         "rivers", source, {**settings, **measures, "probability": probability}, started, clock
     )

@@ -10,6 +10,7 @@ import rasterio
 import shapely
 from affine import Affine
 from click.testing import CliRunner
+from PIL import Image
 
 import geosam
 from geosam.cli import app
@@ -99,6 +100,17 @@ def test_a_probability_gives_low_and_high_widths(tmp_path):
     ground = transects.span_m / transects.length
     for column, width in (("width_low_m", 100), ("width_m", 160), ("width_high_m", 220)):
         assert (transects[column] / ground).to_numpy() == pytest.approx(width, rel=0.01)
+
+
+def test_widths_are_drawn_along_the_river(mask, tmp_path):
+    plot = tmp_path / "widths.png"
+    assert run("rivers", mask, "-o", tmp_path / "out.gpkg", "--plot", plot).exit_code == 0
+    with Image.open(plot) as picture:
+        # Something is drawn in the upper, larger part.
+        assert np.asarray(picture.convert("L"))[50:300].std() > 10
+    again = run("rivers", mask, "-o", tmp_path / "other.gpkg", "--plot", plot)
+    assert again.exit_code == 2
+    assert not (tmp_path / "other.gpkg").exists()
 
 
 def test_polygons_of_ones_own_need_no_columns(tmp_path):

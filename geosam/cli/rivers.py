@@ -16,6 +16,7 @@ Examples:
   geosam rivers mask.tif -o rivers.gpkg --spacing 100 --flow se
   geosam rivers rivers.gpkg -o measured.gpkg --probability probability.tif
   geosam rivers mask.tif -o rivers.gpkg --join-gap 30      one river under its bridges
+  geosam rivers mask.tif -o rivers.gpkg --plot widths.png
 """
 
 
@@ -54,6 +55,7 @@ def measure_flags(command: Any) -> Any:
     metavar="P.tif",
     help="Probability of the same place, for low and high widths (at 0.75 and 0.25).",
 )
+@click.option("--plot", metavar="OUT.png", help="Also draw width along the longest main line.")
 @flags.only_flags("threshold", "min_area", "min_island", "simplify", "join_gap", "overwrite")
 @flags.json_flag
 @flags.quiet_flag

@@ -28,6 +28,8 @@ COMMANDS = {
     "models",
     "train",
     "demo",
+    "rivers",
+    "change",
 }
 MODEL = FakeModel(size=64, name="river-tiny")
 

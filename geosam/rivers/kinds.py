@@ -22,8 +22,8 @@ LONG_INSIDE = 10.0
 """Widths that one is long which ends inside the scene on both sides."""
 LAKE_M2 = 50_000.0
 """Area above which standing water is a lake and not a pond: 5 ha, after Richardson et al. [1]_."""
-OXBOW_SINUOSITY = 1.3
-"""Length over straight distance of an oxbow, at least."""
+OXBOW_SINUOSITY = 1.1
+"""Length over straight distance of an oxbow, at least: a quarter of a circle has 1.11."""
 OXBOW_WIDTHS = 8.0
 """Widths of a river within which its oxbows lie."""
 OXBOW_ALIKE = 3.0
@@ -64,7 +64,7 @@ def kinds(shapes: Shapes) -> np.ndarray:
     -------
     numpy.ndarray of shape (n,), object
         ``river``: at least 5 of its widths long and leaving the scene, or at least 10, or joined
-        to such a one across a gap. ``oxbow``: as long, but not leaving the scene, bent (1.3 times
+        to such a one across a gap. ``oxbow``: as long, but not leaving the scene, bent (1.1 times
         longer than straight), within 8 widths of a larger river and a third to three times as
         wide. ``pool``: less than 5 ha, not long, within one width of a river. ``lake``: not long,
         5 ha or more. ``pond``: the rest.

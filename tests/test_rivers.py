@@ -18,6 +18,8 @@ from geosam.vectors import outlines
 
 PX = 10.0
 UTM = "EPSG:32633"
+SCALE = 0.9996
+"""Length in the grid over length on the ground, on the central meridian of the zone."""
 
 
 def in_scene(mask, crs=UTM, affine=None):
@@ -354,6 +356,24 @@ def test_water_that_only_touches_a_corner_has_no_line_and_is_kept():
     found = measured(mask)
     assert found["outlines"].kind.tolist() == ["pond"]
     assert all(len(found[layer]) == 0 for layer in ("centerlines", "nodes", "transects", "banks"))
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.02])
+def test_an_island_that_touches_the_bank_is_an_island(gap):
+    x, y = 5e5, 5e6
+    shell = [(x, y), (x + 1000, y), (x + 1000, y + 60), (x, y + 60)]
+    hole = [(x + 400, y + 60 - gap), (x + 450, y + 20), (x + 500, y + 40)]
+    found = measure_rivers(gpd.GeoDataFrame(geometry=[shapely.Polygon(shell, [hole])], crs=UTM))
+    assert topology(found)[1] == 1
+
+
+def test_a_neck_of_two_centimetres_does_not_part_a_river():
+    x, y = 5e5, 5e6
+    upper = [(x + 1000, y + 60), (x + 500, y + 30.01), (x, y + 60)]
+    pinched = shapely.Polygon([(x, y), (x + 500, y + 29.99), (x + 1000, y), *upper])
+    found = measure_rivers(gpd.GeoDataFrame(geometry=[pinched], crs=UTM))
+    assert topology(found) == ({"end": 2}, 0)
+    assert found["centerlines"].length_m.item() * SCALE == pytest.approx(1000, rel=0.05)
 
 
 def test_a_closed_moat_has_a_line_around_it():

@@ -54,30 +54,12 @@ def sites(polygon: shapely.Polygon, on_edge: np.ndarray, spacing: float) -> Boun
     rings = [_ring(r, e, polygon, spacing) for r, e in _split(polygon, on_edge)]
     sizes = np.array([len(ring.points) for ring in rings])
     starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    whole = Boundary(
+    return Boundary(
         np.concatenate([ring.points for ring in rings]),
         np.concatenate([ring.after for ring in rings]) + starts,
         np.concatenate([ring.gate for ring in rings]),
         np.concatenate([ring.vertex for ring in rings]),
         np.concatenate([ring.exits for ring in rings]),
-    )
-    return merged_twins(whole)
-
-
-def merged_twins(boundary: Boundary) -> Boundary:
-    """Let sites at one place be one site, where rings touch."""
-    _, first, same = np.unique(
-        boundary.points.round(6), axis=0, return_index=True, return_inverse=True
-    )
-    if len(first) == len(boundary.points):
-        return boundary
-    # Every site keeps its place in the ring; those that follow point to the first of their kind.
-    return Boundary(
-        boundary.points,
-        first[same.ravel()][boundary.after],
-        boundary.gate,
-        boundary.vertex,
-        boundary.exits,
     )
 
 

@@ -13,7 +13,8 @@ from scipy.spatial import Delaunay
 from geosam.rivers.boundary import Boundary
 
 _ROUNDS = 20
-"""Times that segments which are missing are halved. Each halves the gap that can be told apart."""
+"""Times that segments which are missing are halved. Each halves the gap that can be told apart;
+where two rings meet in a point, what is left counts as water, as a corner contact does."""
 _SLIVER = 1e-7
 """Area, in squares of its longest side, below which a triangle is a line."""
 CORNERS = np.array([[1, 2], [2, 0], [0, 1]])

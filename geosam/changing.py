@@ -71,7 +71,7 @@ def write_change(
         "flow": flow,
     }
     with clock.time("outlines"):
-        given = [read_measurable(source, **reading) for source in sources]
+        given = [read_measurable(source, settings=reading) for source in sources]
     moments = [
         Moment(name, each.outlines, each.edge, each.pixel_m)
         for name, each in zip(names, given, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,7 +112,7 @@ def write_rivers(
     if plot is not None:
         check_targets(Targets(quicklook=Path(plot)), [str(source), str(output)], overwrite)
     with clock.time("outlines"):
-        given = read_measurable(source, probability, **settings)
+        given = read_measurable(source, probability, settings)
     with clock.time("rivers"):
         layers = measure_rivers(
             given.outlines,
@@ -134,7 +135,7 @@ def write_rivers(
 def read_measurable(
     source: str | Path,
     probability: str | Path | None = None,
-    **settings: Any,
+    settings: Mapping[str, Any] | None = None,
 ) -> Measurable:
     """Read outlines, or draw them from a mask or probability raster.
 
@@ -142,8 +143,8 @@ def read_measurable(
     ----------
     source, probability
         As for :func:`write_rivers`.
-    **settings
-        Those of :func:`geosam.outlines`, for a raster.
+    settings
+        Keywords of :func:`geosam.outlines`, for a raster.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def read_measurable(
     """
     vector = Path(source).suffix.lower() in VECTOR_SUFFIXES
     raster = probability if vector else source
-    found = _read_outlines(source) if vector else outlines(source, **settings)
+    found = _read_outlines(source) if vector else outlines(source, **(settings or {}))
     if len(found) == 0:
         raise InputError(
             f"{source} has no water"

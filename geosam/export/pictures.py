@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
+"""Resolution of figures with axes."""
 
 
 def figure_of(
@@ -37,7 +38,7 @@ def save(figure: Figure, path: str | os.PathLike) -> Path:
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        figure.savefig(unfinished, dpi=DPI, format="png", metadata={"Software": None})
+        figure.savefig(unfinished, dpi=figure.dpi, format="png", metadata={"Software": None})
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ class Written:
     """The file."""
     notes: tuple[str, ...] = ()
     """What was chosen, in sentences."""
-    counts: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
     """What is in the file, by name."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step; ``total`` is all of it."""

@@ -117,6 +117,21 @@ LAYERS: Mapping[str, Layer] = {
         {"from_date": _TEXT, "to_date": _TEXT, "distance_m": _FLOAT, "rate_m_per_year": _FLOAT},
     ),
     "cutoffs": Layer("Polygon", {"from_date": _TEXT, "to_date": _TEXT, "length_lost_m": _FLOAT}),
+    "series": Layer(
+        None,
+        {
+            "date": _TEXT,
+            "water_m2": _FLOAT,
+            "main_m": _FLOAT,
+            "width_mean_m": _FLOAT,
+            "erosion_m2": _FLOAT,
+            "accretion_m2": _FLOAT,
+            "migration_mean_m": _FLOAT,
+            "rate_m_per_year": _FLOAT,
+            "n_cutoffs": _INT,
+            "length_lost_m": _FLOAT,
+        },
+    ),
     "segments": Layer(
         "Polygon",
         {

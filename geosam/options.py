@@ -157,6 +157,11 @@ class Options:
         "Give outlines this close one river id, across a road bridge for example.",
         "M",
     )
+    rivers: bool = _option(
+        False,
+        "output",
+        "Also measure the rivers: centrelines, reaches, transects and banks, as geosam rivers does.",
+    )
     aoi: str | Path | None = _option(None, "output", "Work only inside these polygons.", "AOI.gpkg")
     resume: bool = _option(False, "output", "Go on with a run that was interrupted.")
     overwrite: bool = _option(False, "output", "Replace what an earlier run wrote.")

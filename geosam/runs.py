@@ -47,6 +47,9 @@ from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
 from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene
 from geosam.results import open_result
 from geosam.resume import describe_run, settle
+from geosam.rivers import has_banks, measure_rivers, no_rivers
+from geosam.rivers.contours import HIGH, LOW
+from geosam.rivers.scene_edge import footprint
 from geosam.segmentation import group_side
 from geosam.stretch import fit_stretch
 from geosam.tasks import task
@@ -368,11 +371,30 @@ def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, g
         rivers = outlines(
             job.folder / "probability.tif", predicted_iou=tiles, **_outline_settings(job, prepared)
         )
-    return {
+    layers = {
         "outlines": rivers,
         "islands": islands(rivers),
         "tiles": tiles.drop(columns="predicted_iou"),
     }
+    if not job.options.rivers:
+        return layers
+    with job.clock.time("rivers"):
+        return layers | _measure(job, rivers)
+
+
+def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
+    """Return the layers of rivers; without a bank they are empty, and the outlines stay."""
+    path = job.folder / "probability.tif"
+    edge = footprint(path)
+    if not has_banks(rivers, edge):
+        return no_rivers(rivers.crs)
+    contours = {
+        name: outlines(path, threshold=value, min_area=0, min_island=0)
+        for name, value in (("low", LOW), ("high", HIGH))
+    }
+    pixel = pixel_m(job.views.scene.odc.geobox)
+    gap = job.options.join_gap
+    return measure_rivers(rivers, edge=edge, pixel_m=pixel, join_gap=gap, contours=contours)
 
 
 def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:

@@ -21,6 +21,8 @@ ORDER = {
     "geosam.runs",
     "geosam.batch",
     "geosam.commands",
+    "geosam.measuring",
+    "geosam.changing",
     "geosam.inspection",
     "geosam.planning",
 }

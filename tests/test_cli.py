@@ -30,6 +30,8 @@ COMMANDS = {
     "models",
     "train",
     "demo",
+    "rivers",
+    "change",
 }
 MODEL = FakeModel(size=64, name="river-tiny")
 

@@ -10,9 +10,11 @@ from nbclient import NotebookClient
 from geosam.testing import write_scene
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+UCAYALI = Path(__file__).parents[2] / "shared" / "data" / "scenes"
 FIRST = NOTEBOOKS / "01_first_river.ipynb"
 SECOND = NOTEBOOKS / "02_fine_tune.ipynb"
-ALL = pytest.mark.parametrize("path", [FIRST, SECOND], ids=lambda path: path.stem)
+THIRD = NOTEBOOKS / "03_moving_river.ipynb"
+ALL = pytest.mark.parametrize("path", [FIRST, SECOND, THIRD], ids=lambda path: path.stem)
 LAYERS = {"outlines", "islands", "prompts", "prompt_boxes", "prompt_masks", "tiles", "runs"}
 
 
@@ -124,6 +126,38 @@ def test_what_the_second_notebook_says_of_held_out_scenes_is_so(tmp_path):
         assert decoder.precision > shipped.precision
         assert learnt.IoU > shipped.IoU + 0.1
         assert learnt.recall > decoder.recall
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebook")
+    return execute(folder, THIRD), folder / "moving_river"
+
+
+def test_the_third_notebook_runs_to_its_end_and_finds_the_bend_that_was_cut_off(moved):
+    notebook, results = moved
+    assert "Written to" in printed(notebook)
+    assert not [line for line in printed(notebook, "stderr").splitlines() if "Warning" in line]
+    pictures = figures(notebook)
+    assert len(pictures) >= 6
+    assert min(len(picture) for picture in pictures) > 10_000
+    cutoffs = pyogrio.read_dataframe(results / "change.gpkg", layer="cutoffs")
+    assert cutoffs.to_date.tolist() == ["2005"]
+    lines = pyogrio.read_dataframe(results / "river_2020.gpkg", layer="centerlines")
+    assert lines.main.any()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not UCAYALI.is_dir(), reason="needs ../shared/data/scenes")
+def test_the_third_notebook_runs_on_the_ucayali(tmp_path):
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    for path in UCAYALI.glob("ucayali_*.tif"):
+        (scenes / path.name).symlink_to(path)
+    notebook = execute(tmp_path, THIRD, my_scenes=str(scenes))
+    assert "8 dates" in printed(notebook)
+    cutoffs = pyogrio.read_dataframe(tmp_path / "moving_river" / "change.gpkg", layer="cutoffs")
+    assert cutoffs.length_lost_m.max() > 20_000
 
 
 @ALL

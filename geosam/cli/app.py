@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from geosam import __version__
+from geosam.cli.change import change
 from geosam.cli.extras import demo, models
 from geosam.cli.messages import INTERRUPTED, choose_logs, chosen_warnings, exit_status
+from geosam.cli.rivers import rivers
 from geosam.cli.segment import segment
 from geosam.cli.steps import coarse, encode, info, plan, prompts
 from geosam.cli.train import train
@@ -75,6 +77,8 @@ for command in (
     prompts,
     encode,
     vectorize,
+    rivers,
+    change,
     evaluate,
     train,
     models,

@@ -13,7 +13,8 @@ import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geosam.errors import InputError, OutputError
+from geosam.errors import InputError
+from geosam.export.pictures import save
 from geosam.ground import crs_of, moved, resolution_m
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def quicklook(
     _draw_scale_bar(axes, geobox)
     _draw_north(axes, geobox)
     axes.set_title(title or f"{len(outlines)} outlines", fontsize=11)
-    return _save(figure, Path(path))
+    return save(figure, path)
 
 
 def _grid(preview: Any, geobox: GeoBox | None) -> GeoBox:
@@ -233,14 +234,3 @@ def _round_length(metres: float) -> float:
     """Return the largest of 1, 2, 5 times a power of ten below a length."""
     power = 10.0 ** np.floor(np.log10(metres))
     return float(max(m * power for m in (1, 2, 5) if m * power <= metres))
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        figure.savefig(unfinished, dpi=_DPI, format="png", metadata={"Software": None})
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OutputError(f"The picture {path} could not be written: {error}.") from error
-    return path

@@ -1,0 +1,146 @@
+"""Centrelines and widths of the braided Brahmaputra, against the links that RivGraph computed.
+
+    python benchmarks/brahmaputra.py [FOLDER]
+
+reads ``brahmaputra_30m.tif`` and ``brahmaputra_links.geojson`` from ``../shared/data/river_masks`` and
+writes ``brahmaputra.png`` into FOLDER (by default the current one). The reference is a computation,
+not a survey: its lines are the mask's Zhang-Suen thinning, and its widths twice the distance
+transform, which is a pixel too wide where a channel is an odd number of pixels wide.
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import geopandas as gpd
+import matplotlib as mpl
+import numpy as np
+import rasterio
+import shapely
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import KDTree
+from scipy.stats import spearmanr
+from skimage.morphology import medial_axis
+
+import geosam
+from geosam.rivers.scene_edge import footprint
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "river_masks"
+PX = 30.0
+NEAR_PX = 1.5
+
+
+def measure(mask):
+    started = time.perf_counter()
+    # The reference keeps every island, also those of one pixel.
+    water = geosam.outlines(mask, min_island=0)
+    found = geosam.measure_rivers(water, edge=footprint(mask), pixel_m=PX)
+    return found, time.perf_counter() - started
+
+
+def distances_px(links, lines):
+    """For each link the distances of its points from the nearest centreline, in pixels."""
+    lines = shapely.multilinestrings(lines.geometry.to_numpy())
+    shapely.prepare(lines)
+    dense = shapely.segmentize(links.geometry.to_numpy(), PX / 2)
+    return [shapely.distance(lines, shapely.points(shapely.get_coordinates(d))) / PX for d in dense]
+
+
+def matched_widths(links, found):
+    """The width of each link and of the reach that runs along it; (reference, ours) in metres."""
+    lines = found["centerlines"].geometry.to_numpy()
+    widths = found["reaches"].width_mean_m.to_numpy()
+    tree = shapely.STRtree(lines)
+    pairs = []
+    for link, width in zip(links.geometry, links.wid.astype(float), strict=True):
+        points = shapely.line_interpolate_point(link, np.arange(PX / 2, link.length, PX / 2))
+        nearest, away = tree.query_nearest(points, return_distance=True, all_matches=False)
+        reach, share = _most(nearest[1][away <= NEAR_PX * PX], len(points))
+        # The same channel from node to node, and not two that share a part.
+        alike = reach is not None and 0.8 < lines[reach].length / link.length < 1.25
+        if alike and share > 0.8 and np.isfinite(widths[reach]):
+            pairs.append((width, widths[reach]))
+    return np.array(pairs)
+
+
+def matched_places(links, found):
+    """Reference and our width, in metres, where the middle of a transect lies on a link."""
+    listed = [np.array(text.split(","), float) for text in links.wid_pix]
+    points = [shapely.get_coordinates(link) for link in links.geometry]
+    # Some links have no width for each of their points.
+    whole = [len(p) == len(w) for p, w in zip(points, listed, strict=True)]
+    places = np.concatenate([p for p, ok in zip(points, whole, strict=True) if ok])
+    widths = np.concatenate([w for w, ok in zip(listed, whole, strict=True) if ok])
+    transects = found["transects"][found["transects"].flag == ""]
+    main = found["centerlines"].reach_id[found["centerlines"].main]
+    side = transects[~transects.reach_id.isin(main)]
+    middles = shapely.line_interpolate_point(side.geometry.to_numpy(), 0.5, normalized=True)
+    away, nearest = KDTree(places).query(shapely.get_coordinates(middles))
+    near = away <= NEAR_PX * PX
+    return np.stack([widths[nearest[near]], side.width_m.to_numpy()[near]], axis=1)
+
+
+def _most(numbers, total):
+    if len(numbers) == 0:
+        return None, 0.0
+    values, counts = np.unique(numbers, return_counts=True)
+    return values[counts.argmax()], counts.max() / total
+
+
+def draw(pairs, found, links, path):
+    figure, axes = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
+    axes[0].loglog(*pairs.T, ".", ms=3)
+    axes[0].loglog([20, 5000], [20, 5000], "k-", lw=0.8, label="equal")
+    axes[0].loglog([50, 5000], [20, 4970], "k--", lw=0.8, label="one pixel less")
+    axes[0].set(xlabel="reference width, m", ylabel="width of the transect, m")
+    axes[0].legend()
+    found["outlines"].plot(ax=axes[1], color="#cfe3f2")
+    links.plot(ax=axes[1], color="black", lw=1.0, label="reference")
+    found["centerlines"].plot(ax=axes[1], color="tab:red", lw=0.8, label="geosam")
+    axes[1].set(xlim=(775000, 787000), ylim=(2.683e6, 2.697e6))
+    axes[1].legend()
+    figure.savefig(path, dpi=120)
+
+
+def thinned_share(links, mask):
+    """The share of points near the Euclidean medial axis of scikit-image, spurs and all."""
+    with rasterio.open(mask) as file:
+        water, to_pixel = file.read(1) == 1, ~file.transform
+    away = distance_transform_edt(~medial_axis(water))
+    points = shapely.get_coordinates(shapely.segmentize(links.geometry.to_numpy(), PX / 2))
+    cols = to_pixel.a * points[:, 0] + to_pixel.c
+    rows = to_pixel.e * points[:, 1] + to_pixel.f
+    return (away[rows.astype(int), cols.astype(int)] <= NEAR_PX).mean()
+
+
+def main(folder="."):
+    mask, links = DATA / "brahmaputra_30m.tif", gpd.read_file(DATA / "brahmaputra_links.geojson")
+    found, seconds = measure(mask)
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    long = links[links.length > 2 * links.wid.astype(float)]
+    away = np.concatenate(distances_px(long, found["centerlines"]))
+    narrow = long[long.wid.astype(float) < 10 * PX]
+    pairs = matched_widths(long, found)
+    print(f"outlines, network, transects   {seconds:.1f} s, {peak_gb:.2f} GB at most")
+    print(f"reaches, transects             {len(found['reaches'])}, {len(found['transects'])}")
+    print(f"links longer than two widths   {len(long)} of {len(links)}")
+    print(f"of their length within 1.5 px  {(away <= NEAR_PX).mean():.1%}")
+    near = np.concatenate(distances_px(narrow, found["centerlines"]))
+    print(f"of those under 10 px wide      {(near <= NEAR_PX).mean():.1%}")
+    print(f"distance, median and 95 %      {np.median(away):.2f}, {np.quantile(away, 0.95):.2f} px")
+    print(f"the same of skimage's axis     {thinned_share(long, mask):.1%} within 1.5 px")
+    print("widths at              number  Spearman  median against wid - 1 px, - 0.5 px")
+    places = matched_places(long, found)
+    for name, both in (("matched places", places), ("whole reaches", pairs)):
+        errors = [np.median(both[:, 1] / (both[:, 0] - off * PX) - 1) for off in (1, 0.5)]
+        rho = spearmanr(*both.T).statistic
+        print(f"{name:<22} {len(both):6d}  {rho:8.3f}  {errors[0]:+.1%}, {errors[1]:+.1%}")
+    draw(places, found, links, Path(folder) / "brahmaputra.png")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

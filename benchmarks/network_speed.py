@@ -3,7 +3,7 @@
     python benchmarks/network_speed.py [--threads 2] [--precision auto]
 
 First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
-shows it: tiles overlap by a quarter, the coarse network looks at two stretches at three resolutions, and
+shows it: tiles overlap by a quarter, the coarse network looks at two stretches at two resolutions, and
 every tile is decoded. Bands with an index need one stretch.
 """
 
@@ -23,8 +23,8 @@ from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 from geosam.types import PixelPrompts
 
 BATCH = 8
-LOOKS = 2 * (1 + 1 / 4 + 1 / 16)
-"""Times that the coarse network sees an 8-bit scene: two stretches, at full, half and quarter resolution."""
+LOOKS = 2 * (1 + 1 / 4)
+"""Times that the coarse network sees an 8-bit scene: two stretches, at full and at half resolution."""
 
 
 def seconds_per_pixel(work: Callable[[int], object], pixels: int, threads: int) -> float:

@@ -32,12 +32,7 @@ BAND_ROWS = 4
 """Rows of blocks that are handed out together at least: what lies beside a band is looked at twice."""
 BAND_BLOCKS = 128
 """Blocks that are handed out together at least, so that workers seldom wait for the last of them."""
-_LABELS = {
-    "coarse": "Coarse mask",
-    "segment_prompts": "Prompts",
-    "learned_wider_2": "Learned wide",
-    "learned_wider_4": "Learned wider",
-}
+_LABELS = {"coarse": "Coarse mask", "segment_prompts": "Prompts", "learned_wider": "Learned wide"}
 
 Tasks = Callable[[Sequence[Index]], Sequence[Delayed]]
 """Blocks of one band -> the tasks that make them, in that order."""

@@ -55,7 +55,7 @@ from geosam.segmentation import (
 )
 from geosam.tiles import TileGrid, group_tiles
 from geosam.types import Model, Window
-from geosam.views import WIDER, Views, refine, view_array
+from geosam.views import Views, refine, view_array
 
 HINT_ROUNDS = 3
 """Rounds where the coarse mask is a user's raster and no index helps: each lets a water body grow by about what the
@@ -267,12 +267,11 @@ def _of_index(
 def learned_evidence(
     views: Views, decision: Decision, options: Options, keep: Keep
 ) -> xr.DataArray:
-    """Return the logits of the learned network, at several resolutions: (y, x) float32, lazily."""
+    """Return the logits of the learned network, which looks twice: (y, x) float32, lazily."""
     from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 
     network = load_learned(options.device, options.precision)
-    steps = ["learned", *(f"learned_wider_{step}" for step in WIDER)]
-    fine, *wider = (
+    fine, wide = (
         network_evidence(
             scene,
             decision.renditions,
@@ -281,9 +280,9 @@ def learned_evidence(
             COARSE_OVERLAP_PX,
             partial(keep.mosaic, name=name),
         )
-        for scene, name in zip((views.working, *views.wider), steps, strict=True)
+        for scene, name in ((views.working, "learned"), (views.wider, "learned_wider"))
     )
-    evidence = mean_evidence(fine, [onto_scene(wide, views.working) for wide in wider])
+    evidence = mean_evidence(fine, onto_scene(wide, views.working))
     return without_slivers(evidence, views.working)
 
 

@@ -19,21 +19,18 @@ from geosam.tiles import zoom, zoom_factor
 PREVIEW_PX = 1024
 """Longest side of the decimated read that stretch and threshold are taken from."""
 
-WIDER = (2, 4)
-"""How much coarser than the model's grid the coarse network looks as well."""
-
 
 @dataclass(frozen=True)
 class Views:
-    """Looks at one scene, each (band, y, x) float32 with NaN where nodata."""
+    """Four looks at one scene, each (band, y, x) float32 with NaN where nodata."""
 
     scene: xr.DataArray
     """On the scene's own grid, lazy."""
     working: xr.DataArray
     """On the grid the model sees, lazy. Its origin is snapped to that of the CRS, so it may begin
     less than one of its pixels before the scene."""
-    wider: tuple[xr.DataArray, ...]
-    """At 1 / :data:`WIDER` of the resolution of `working`, lazy: more context for the coarse network."""
+    wider: xr.DataArray
+    """At half the resolution of `working`, lazy: more context for the coarse network."""
     preview: xr.DataArray
     """The whole scene, decimated, in memory, whatever part `scene` covers."""
 
@@ -80,7 +77,7 @@ def view_source(
     factor = zoom_factor(pixel_m(native), wanted_m)
     scene = look(geobox=native)
     working = scene if factor == 1 else look(geobox=zoom(native, factor))
-    wider = tuple(look(geobox=zoom(working.odc.geobox, step)) for step in WIDER)
+    wider = look(geobox=zoom(working.odc.geobox, 2))
     return Views(scene, working, wider, preview(source, PREVIEW_PX))
 
 
@@ -92,7 +89,6 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     InputError
         If it has no CRS or band names.
     """
-    scene = scene if scene.dtype.kind == "f" else scene.astype("float32")
     geobox = scene.odc.geobox
     if geobox is None or geobox.crs is None:
         raise InputError(
@@ -106,7 +102,7 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     step = max(1, -(-max(geobox.shape) // PREVIEW_PX))
     small = scene[:, ::step, ::step].compute()
     working = _regrid(scene, geobox, factor)
-    return Views(scene, working, tuple(coarsen(working, step) for step in WIDER), small)
+    return Views(scene, working, coarsen(working, 2), small)
 
 
 def pixel_m(geobox: GeoBox) -> float:

@@ -89,6 +89,7 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     InputError
         If it has no CRS or band names.
     """
+    scene = scene if scene.dtype.kind == "f" else scene.astype("float32")
     geobox = scene.odc.geobox
     if geobox is None or geobox.crs is None:
         raise InputError(

@@ -11,7 +11,7 @@ from test_measuring import write_mask
 
 from geosam.change import Moment, measure_change
 from geosam.change.dates import decimal_year
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.errors import InputError, OptionError
 from geosam.layers import LAYERS
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import geosam
-from geosam.cli import app
+from geosam.cli.app import app
 from geosam.layers import LAYERS
 from geosam.measuring import RIVER_LAYERS, write_rivers
 from geosam.testing import FakeModel, sinuous_river_mask, write_scene

@@ -1,0 +1,68 @@
+"""What speaks for water before the model is asked, and who speaks where an index does not know."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+from geosam.coarse import DENIAL_WEIGHT, INDEX_LOGIT, denied
+from geosam.decision import decide
+from geosam.options import Options
+from geosam.views import view_array
+
+GRID = GeoBox((120, 120), Affine(10, 0, 500_000, 0, -10, 4_000_000), "EPSG:32633")
+
+
+def scene_of(green, nir):
+    """Reflectances of which green and near infrared are given; (band, y, x)."""
+    rng = np.random.default_rng(0)
+    bands = np.stack([np.full(GRID.shape, 0.1), green, np.full(GRID.shape, 0.08), nir])
+    bands = bands * (1 + rng.normal(0, 0.03, bands.shape))
+    coords = {"band": ["red", "green", "blue", "nir"], **xr_coords(GRID)}
+    return xr.DataArray(bands.astype("float32"), coords=coords, dims=("band", "y", "x"))
+
+
+@pytest.fixture(scope="module")
+def dull():
+    """A scene in which NDWI is one hump about zero."""
+    same = 0.12 * np.exp(np.random.default_rng(1).normal(0, 0.1, GRID.shape))
+    return scene_of(same, same)
+
+
+@pytest.fixture(scope="module")
+def clear():
+    """A scene with a river."""
+    river = np.zeros(GRID.shape, bool)
+    river[:, 50:70] = True
+    return scene_of(np.where(river, 0.08, 0.1), np.where(river, 0.02, 0.35))
+
+
+def test_the_learned_network_prompts_where_the_index_parts_nothing(dull):
+    decision = decide(view_array(dull), Options())
+    assert (decision.source, decision.witness, decision.index) == ("learned", "learned", "ndwi")
+    assert decision.renditions[0].bands == ("nir", "red", "green")
+    assert any("learned network, since the index does not part" in note for note in decision.notes)
+
+
+@pytest.mark.parametrize("asked", [{"prompts": "index"}, {"index": "ndwi"}])
+def test_an_index_that_is_asked_for_by_name_stays(dull, asked):
+    assert decide(view_array(dull), Options(**asked)).source == "index"
+
+
+def test_an_index_that_knows_prompts(clear):
+    assert decide(view_array(clear), Options()).source == "index"
+
+
+def test_an_index_denies_but_never_affirms():
+    index = xr.DataArray([[5.0, 0.0, -1.0, -INDEX_LOGIT, -9.0]], dims=("y", "x")).chunk()
+    learned = xr.DataArray(np.full((1, 5), 3.0, np.float32), dims=("y", "x")).chunk()
+    said = denied(learned, index).values[0]
+    assert said[:3] == pytest.approx([3, 3, 3 - DENIAL_WEIGHT])
+    assert (said[3:] < -20).all()
+
+
+def test_whole_numbers_are_taken_as_they_are(clear):
+    counts = (clear * 10_000).round().astype("uint16")
+    assert decide(view_array(counts), Options()).source == "index"

@@ -27,15 +27,6 @@ GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
 LEAST_SIDE = 2
 """Tiles a side that a block has at least, so that large ones too come in batches."""
-TEMPERATURE = 3.0
-"""What logits are divided by before they become probabilities: model and evidence together are too
-sure. Chosen on validation images among 1, 1.5, 2, 3, 4, 6 and 8. Calibration error within 8 px of a bank,
-test images, without and with it: 0.20 and 0.10 (five-band chips in colours), 0.27 and 0.23 (with near
-infrared), 0.30 and 0.28 (Dubai), 0.11 and 0.09 (Sentinel-2 chips). A threshold of 0.5 gives the same water
-at any temperature."""
-
-Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
-"""For each tile what the model sees, None without data, and what it is asked."""
 
 
 @dataclass(frozen=True)
@@ -237,4 +228,4 @@ def probability(logits: da.Array) -> da.Array:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return (0.5 * (1.0 + np.tanh(0.5 / TEMPERATURE * logits))).astype(np.float32)
+    return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)

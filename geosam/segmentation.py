@@ -28,6 +28,9 @@ GROUP_PX = 1024
 LEAST_SIDE = 2
 """Tiles a side that a block has at least, so that large ones too come in batches."""
 
+Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
+"""For each tile what the model sees, None without data, and what it is asked."""
+
 
 @dataclass(frozen=True)
 class PromptSource:

@@ -31,14 +31,15 @@ from geosam.training.river_tiny.tiles import FALSE_COLOURS, draw_tile
 from geosam.training.sample import IGNORE, LAND, WATER, Sample
 
 SHARES = {
-    "chips_s2_rgb": 0.22,
-    "chips_multispectral": 0.22,
+    "chips_s2_rgb": 0.28,
+    "chips_multispectral": 0.12,
     "aerial_ste_marguerite": 0.06,
     "aerial_dubai": 0.18,
     "aerial_monterey": 0.10,
-    "aerial_dry": 0.30,
-    "oblique_floods": 0.05,
-    "synthetic": 0.16,
+    "aerial_dry": 0.28,
+    "oblique_floods": 0.03,
+    "scenes": 0.10,
+    "synthetic": 0.14,
 }
 """How often a training tile comes from each data set."""
 
@@ -48,7 +49,7 @@ PAINTED = {"aerial_dry": 0.4, "aerial_monterey": 0.3, "aerial_dubai": 0.1, "chip
 PLAIN_FIELDS = 0.12
 """Share of aerial tiles that get a plain piece of land with straight edges."""
 
-SHADOWED = 0.25
+SHADOWED = 0.12
 """Share of aerial tiles that get shadows, which are not water."""
 
 _AERIAL = ("aerial_dry", "aerial_monterey", "aerial_dubai")

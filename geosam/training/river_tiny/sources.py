@@ -16,6 +16,7 @@ import numpy as np
 import rasterio
 
 from geosam.testing import synthetic_scene
+from geosam.training.river_tiny.indexed import INDEXED, agreed, read_indexed
 from geosam.training.sample import IGNORE, LAND, WATER
 
 TRAINABLE = (
@@ -26,6 +27,7 @@ TRAINABLE = (
     "aerial_monterey",
     "aerial_dry",
     "oblique_floods",
+    "scenes",
     "synthetic",
 )
 """Sets that shipped weights may learn from; everything else is for measuring."""
@@ -96,23 +98,21 @@ def load_scenes(data: Path, source: str, split: str, cache: Path | None = None) 
     -------
     list of Scene
     """
+    if cache is None:
+        return _make_scenes(data, source, split)
+    return _remember(cache / f"{source}-{split}.pickle", lambda: _make_scenes(data, source, split))
+
+
+def _make_scenes(data: Path, source: str, split: str) -> list[Scene]:
+    """Scenes from disk, from an index, or drawn with the bands of a five-band chip."""
     if source == "synthetic":
-        return _drawn_scenes(split, cache)
+        return [draw_scene(seed) for seed in SYNTHETIC_SEEDS.get(split, ())]
+    if source == "scenes":
+        names = INDEXED if split == "train" else ()
+        return [make_scene(source, name, *read_indexed(data, name)) for name in names]
+    cleaned = source == "chips_multispectral" and split == "train"
     names = split_names(data, source)[split]
-    if cache is None:
-        return [read_scene(data, source, name) for name in names]
-    packed = cache / f"{source}-{split}.pickle"
-    return _remember(packed, lambda: [read_scene(data, source, name) for name in names])
-
-
-def _drawn_scenes(split: str, cache: Path | None) -> list[Scene]:
-    """Scenes of :mod:`geosam.testing`, with the bands of a five-band chip."""
-    seeds = SYNTHETIC_SEEDS.get(split, ())
-    if cache is None:
-        return [draw_scene(seed) for seed in seeds]
-    return _remember(
-        cache / f"synthetic-{split}.pickle", lambda: [draw_scene(seed) for seed in seeds]
-    )
+    return [read_scene(data, source, name, cleaned) for name in names]
 
 
 def draw_scene(seed: int) -> Scene:
@@ -159,8 +159,8 @@ def _split_dry(names: list[str]) -> dict[str, list[str]]:
     return {"train": train, "val": held, "test": held}
 
 
-def read_scene(data: Path, source: str, name: str) -> Scene:
-    """Decode one image and its mask, and build its pyramid."""
+def read_scene(data: Path, source: str, name: str, cleaned: bool = False) -> Scene:
+    """Decode one image and its mask, and build its pyramid; cleaned, without what an index denies."""
     folder = data / source
     path = next((folder / "images").glob(f"{name}.*"))
     with rasterio.open(path) as image:
@@ -172,6 +172,7 @@ def read_scene(data: Path, source: str, name: str) -> Scene:
         with rasterio.open(mask) as image:
             label = image.read(1)
     label = np.where((pixels == 0).all(0), IGNORE, label).astype(np.uint8)
+    label = agreed(pixels, label) if cleaned else label
     return make_scene(source, name, pixels, label)
 
 

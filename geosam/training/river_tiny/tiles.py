@@ -34,7 +34,7 @@ def draw_zoom(scene: Scene, rng: np.random.Generator) -> float:
     """
     if scene.source == "chips_multispectral":
         return rng.uniform(1.5, 2.5) if rng.random() < 0.85 else 1.0
-    if scene.source == "chips_s2_rgb":
+    if scene.source in ("chips_s2_rgb", "scenes"):
         return rng.uniform(1.4, 2.5) if rng.random() < 0.8 else rng.uniform(0.8, 1.4)
     low, high = _ZOOMS.get(scene.group, _ZOOMS.get(scene.source, (0.4, 1.0)))
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -108,8 +108,8 @@ def _make_scenes(data: Path, source: str, split: str) -> list[Scene]:
     if source == "synthetic":
         return [draw_scene(seed) for seed in SYNTHETIC_SEEDS.get(split, ())]
     if source == "scenes":
-        names = INDEXED if split == "train" else ()
-        return [make_scene(source, name, *read_indexed(data, name)) for name in names]
+        seen = INDEXED if split == "train" else ()
+        return [make_scene(source, name, *read_indexed(data, name)) for name in seen]
     cleaned = source == "chips_multispectral" and split == "train"
     names = split_names(data, source)[split]
     return [read_scene(data, source, name, cleaned) for name in names]

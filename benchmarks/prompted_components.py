@@ -28,6 +28,7 @@ from geosam.calibration import spearman
 from geosam.clock import Clock
 from geosam.crew import Threads
 from geosam.durable import Durable
+from geosam.masks import TileMask
 from geosam.options import Options
 from geosam.pipeline import SEGMENT, prepare, segment_prepared, water_probability
 from geosam.segmentation import group_side
@@ -84,8 +85,16 @@ def ask(scene: xr.DataArray, model: Model, geometry: shapely.Geometry) -> tuple[
         water = water_probability(prepared, logits).compute()
         groups = group_tiles(prepared.grid, group_side(prepared.grid))
         masks = keep.answers(SEGMENT).tiles(groups).values()
-    estimates = [mask.predicted_iou for group in masks for mask in group if mask.status == "done"]
-    return as_label(water) == 1, float(np.mean(estimates)) if estimates else 0.0
+    done = [mask for group in masks for mask in group if mask.status == "done"]
+    return as_label(water) == 1, mean_estimate(done)
+
+
+def mean_estimate(masks: list[TileMask]) -> float:
+    """Return the mean of the tiles' estimates, each as often as its tile has pixels of the object."""
+    areas = [0 if mask.logits is None else int((mask.logits > 0).sum()) for mask in masks]
+    if not sum(areas):
+        return 0.0
+    return float(np.average([mask.predicted_iou for mask in masks], weights=areas))
 
 
 def iou(found: np.ndarray, mask: np.ndarray, known: np.ndarray, box: tuple[slice, slice]) -> float:

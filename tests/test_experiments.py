@@ -385,6 +385,27 @@ def test_focal_loss_predicts_less_water_than_dice(tmp_path):
 
 
 @pytest.mark.slow
+def test_training_with_corrections_pays_off_at_the_third_click(tmp_path):
+    plan = FitRecipe(epochs=15, batch=4, lr=1e-3, patience=0, precision="fp32")
+    one, three = PromptRecipe("points", n_pos=1), PromptRecipe("points", n_pos=1, rounds=2)
+    found = []
+    for prompts, name in ((one, "one"), (three, "three")):
+        folder = tmp_path / name
+        folder.mkdir()
+        tuned(
+            folder,
+            Recipe(prompts=prompts, fit=plan),
+            lambda size: rivers(range(4), size),
+            lambda size: rivers([20], size),
+        )
+        learnt = load_model(str(folder / "out/last"), device="cpu", precision="fp32")
+        test = store_tiles(learnt, rivers([20, 21], learnt.size), folder / "c")
+        asked = Promptable(learnt, test, test, Recipe(prompts=three), folder / "out/last")
+        found.append(examine(asked.answers()).wet["iou"].mean)
+    assert found[1] > found[0] + 0.02
+
+
+@pytest.mark.slow
 def test_what_learnt_from_noisy_labels_is_better_than_they_are(tmp_path):
     plan = FitRecipe(epochs=8, batch=4, lr=1e-3, patience=0, precision="fp32")
     recipe = Recipe(prompts=PromptRecipe("mask"), fit=plan)

@@ -28,6 +28,7 @@ from geosam.models.dense_prompter import DensePrompter, PrompterConfig
 from geosam.models.load import load_model
 from geosam.models.registry import list_models
 from geosam.results import open_result
+from geosam.segmentation import TEMPERATURE
 from geosam.testing import write_scene
 from geosam.training.autosam import AutoSam, PromptedTiles, new_prompter, start_prompter
 from geosam.training.embeddings import store_tiles
@@ -225,7 +226,7 @@ def test_every_tile_with_pixels_is_decoded_with_its_own_dense_prompt_alone(folde
         with torch.no_grad():
             logits, _ = model.decode_dense(model.encode(tile), made(torch.as_tensor(tile)))
         full = torch.nn.functional.interpolate(logits[:, None], size=(size, size), mode="bilinear")
-        expected = torch.sigmoid(full[0, 0]).numpy()
+        expected = torch.sigmoid(full[0, 0] / TEMPERATURE).numpy()
         np.testing.assert_allclose(
             water[row : row + size, col : col + size], expected, atol=0.6 / 254
         )

@@ -4,7 +4,7 @@
 
 needs QGIS with its Python (Debian's ``qgis`` and ``python3-qgis``), and none of geosam. Layers lie upon
 each other as QGIS puts them when a whole file is dropped on its window: points over lines over polygons.
-Fails where a layer does not take its style from the file.
+Says which layers have no style in the file.
 """
 
 import os
@@ -36,11 +36,11 @@ def layers_of(path):
     return sorted(drawn, key=lambda layer: layer.geometryType())
 
 
-def check_style(layer):
-    """Load the style that the file holds for a layer, and fail where it holds none."""
+def style(layer):
+    """Load the style that the file holds for a layer, and say where it holds none."""
     _, loaded = layer.loadDefaultStyle()
     if not loaded:
-        sys.exit(f"{layer.name()} has no style of its own")
+        print(f"{layer.name()} has no style of its own", file=sys.stderr)
 
 
 def render(layers, box, picture):
@@ -73,7 +73,7 @@ def main(path, picture, box=None):
     app.initQgis()
     layers = layers_of(path)
     for layer in layers:
-        check_style(layer)
+        style(layer)
     corners = extent_of(layers) if box is None else QgsRectangle(*map(float, box.split(",")))
     render(layers, corners, picture)
     print(", ".join(f"{layer.name()} ({layer.featureCount()})" for layer in layers))

@@ -24,10 +24,10 @@ from geosam.export.geopackage import layer_names, read_layer, write_geopackage
 from geosam.export.width_plot import plot_widths
 from geosam.ground import area_m2, perimeter_m, pixel_area_m2
 from geosam.layers import LAYERS
+from geosam.options import SPUR
 from geosam.overlay import VECTOR_SUFFIXES
 from geosam.rivers import measure_rivers
 from geosam.rivers.contours import HIGH, LOW
-from geosam.rivers.pruning import SPUR
 from geosam.rivers.scene_edge import bounding_box, footprint, on_edge
 from geosam.strips import open_raster, open_strips
 from geosam.vectors import islands, outlines

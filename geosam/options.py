@@ -16,6 +16,11 @@ from geosam.errors import OptionError
 PROMPT_SOURCES = ("auto", "index", "hsv", "learned", "autosam", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+FLOWS = ("n", "ne", "e", "se", "s", "sw", "w", "nw")
+"""Compass directions that a river may flow to, clockwise."""
+SPUR = 1.0
+"""A dead end of a channel is kept when it is longer than this many widths: of its own mouth, and of the
+channel that it leaves."""
 
 
 def _option(default: Any, group: str, text: str, metavar: str | None = None) -> Any:
@@ -162,6 +167,25 @@ class Options:
         "output",
         "Also measure the rivers: centrelines, reaches, transects and banks, as geosam rivers does.",
     )
+    spacing: float | None = _option(
+        None,
+        "output",
+        "Metres between transects; a quarter of the channels' mean width where not given.",
+        "M",
+    )
+    spur: float = _option(
+        SPUR,
+        "output",
+        "Dead ends no longer than this, in widths, are bays and not channels.",
+        "WIDTHS",
+    )
+    flow: str | None = _option(
+        None,
+        "output",
+        "Compass direction the rivers flow to, so that left and right are as looking downstream; "
+        "else lines go from west to east, or north to south.",
+        "n|ne|e|...",
+    )
     aoi: str | Path | None = _option(None, "output", "Work only inside these polygons.", "AOI.gpkg")
     resume: bool = _option(False, "output", "Go on with a run that was interrupted.")
     overwrite: bool = _option(False, "output", "Replace what an earlier run wrote.")
@@ -170,6 +194,7 @@ class Options:
         _one_of("frame", self.frame, ("nodata", "keep", "refuse"))
         _one_of("mosaic", self.mosaic, (None, "first", "last"))
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("flow", self.flow, (None, *FLOWS))
         if self.device.split(":")[0] not in DEVICES:
             raise OptionError(
                 f"Device {self.device!r} is unknown. Use one of {', '.join(DEVICES)}."
@@ -182,7 +207,15 @@ class Options:
                 "one of them out."
             )
         _between("threshold", self.threshold, 0.0, 1.0)
-        for name in ("resolution", "tile_size", "batch_size", "workers", "points", "rounds"):
+        for name in (
+            "resolution",
+            "tile_size",
+            "batch_size",
+            "workers",
+            "points",
+            "rounds",
+            "spacing",
+        ):
             _positive(name, getattr(self, name))
         for name in (
             "negatives",
@@ -191,11 +224,16 @@ class Options:
             "min_island",
             "simplify",
             "join_gap",
+            "spur",
             "seed",
         ):
             _not_negative(name, getattr(self, name))
         if self.index_threshold != "otsu":
             _number("index_threshold", self.index_threshold)
+        if not self.rivers and (self.spacing, self.spur, self.flow) != (None, SPUR, None):
+            raise OptionError(
+                "--spacing, --spur and --flow say how rivers are measured: add --rivers."
+            )
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Options:

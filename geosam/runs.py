@@ -392,9 +392,17 @@ def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
         name: outlines(path, threshold=value, min_area=0, min_island=0)
         for name, value in (("low", LOW), ("high", HIGH))
     }
-    pixel = pixel_m(job.views.scene.odc.geobox)
-    gap = job.options.join_gap
-    return measure_rivers(rivers, edge=edge, pixel_m=pixel, join_gap=gap, contours=contours)
+    options = job.options
+    return measure_rivers(
+        rivers,
+        edge=edge,
+        pixel_m=pixel_m(job.views.scene.odc.geobox),
+        spacing=options.spacing,
+        spur=options.spur,
+        join_gap=options.join_gap,
+        flow=options.flow,
+        contours=contours,
+    )
 
 
 def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:

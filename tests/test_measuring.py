@@ -176,6 +176,50 @@ def test_segment_measures_the_rivers_it_finds(tmp_path):
     assert (main.width_m <= main.span_m * 1.0001).all()
 
 
+def test_segment_measures_at_a_spacing_and_downstream(tmp_path):
+    scene, _ = write_scene(tmp_path, shape=(256, 256), seed=1)
+    found = {
+        flow: geosam.run(
+            scene, tmp_path / f"{flow}.gpkg", model=FakeModel(), rivers=True, flow=flow, spacing=200
+        )
+        for flow in ("e", "w")
+    }
+    lines, transects = (
+        {k: pyogrio.read_dataframe(r.output, layer=layer) for k, r in found.items()}
+        for layer in ("centerlines", "transects")
+    )
+    way = {k: eastward(longest_main(f)) for k, f in lines.items()}
+    assert way["e"] > 0
+    assert way["w"] == pytest.approx(-way["e"], rel=0.01)
+    main = transects["e"][transects["e"].reach_id == longest_main(lines["e"]).reach_id.iloc[0]]
+    # Metres on the ground beside metres of the grid.
+    assert np.diff(main.distance_m) == pytest.approx(200, rel=0.01)
+
+
+def longest_main(lines):
+    main = lines[lines.main]
+    return main[main.river_id == main.groupby("river_id").length_m.sum().idxmax()]
+
+
+def eastward(main):
+    return main.geometry.iloc[-1].coords[-1][0] - main.geometry.iloc[0].coords[0][0]
+
+
+def test_options_of_measuring_without_measuring_are_refused(tmp_path):
+    scene, _ = write_scene(tmp_path, shape=(256, 256), seed=1)
+    for flag, value, words in (
+        ("--flow", "e", "add --rivers"),
+        ("--spacing", "20", "add --rivers"),
+        ("--flow", "up", "--flow 'up' is unknown"),
+        ("--spacing", "0", "--spacing 0.0 must be greater than 0"),
+    ):
+        done = run("segment", scene, "-o", tmp_path / "out.gpkg", flag, value)
+        assert done.exit_code == 2
+        assert words in done.output
+        assert len(done.output.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_a_scene_without_water_has_empty_river_layers(tmp_path):
     values = np.full((64, 64), 200)
     scene = write_mask(tmp_path / "dry.tif", values, nodata=0)

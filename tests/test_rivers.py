@@ -81,6 +81,21 @@ def test_at_45_degrees_a_channel_has_the_width_of_its_mask(width_px):
     assert widths.mean() == pytest.approx(diagonals * np.sqrt(0.5), abs=0.1)
 
 
+def test_a_river_leaves_the_scene_also_where_a_bank_flares():
+    rows, cols = np.mgrid[:120, :160] + 0.5
+    river = np.abs(cols - 80) < 10
+    # Its right bank runs off at a shallow angle to the scene's edge.
+    flare = (cols > 80) & (cols < 110 - 1.9 * rows)
+    found = measured(river | flare)
+    assert found["nodes"].kind.tolist() == ["edge", "edge"]
+    y = shapely.get_coordinates(found["centerlines"].geometry.to_numpy())[:, 1]
+    assert (5e6 - y.max()) / PX < 0.5
+    # A bend whose outer bank touches the edge does not leave there.
+    bend = np.abs(np.hypot(rows - 55, cols - 80) - 50) < 8
+    kinds = measured(bend & (rows < 60))["nodes"].kind
+    assert set(kinds) == {"end"}
+
+
 def meander(amplitude_deg, width_px, waves=3, step=0.5):
     """A sine-generated curve (Langbein and Leopold 1966) as a line and its length, in pixels."""
     wavelength = 14 * width_px

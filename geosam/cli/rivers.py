@@ -20,42 +20,18 @@ Examples:
 """
 
 
-def measure_flags(command: Any) -> Any:
-    """Add the options of measuring."""
-    command = click.option(
-        "--flow",
-        metavar="n|ne|e|...",
-        help="Compass direction the rivers flow to, so that left and right are as looking "
-        "downstream.  [default: lines from west to east, or north to south]",
-    )(command)
-    command = click.option(
-        "--spur",
-        type=click.FLOAT,
-        default=1.0,
-        show_default=True,
-        metavar="WIDTHS",
-        help="Dead ends no longer than this, in widths, are bays and not channels.",
-    )(command)
-    return click.option(
-        "--spacing",
-        type=click.FLOAT,
-        metavar="M",
-        help="Metres between transects.  [default: a quarter of the channels' mean width]",
-    )(command)
-
-
 @click.command(cls=flags.GroupedCommand, epilog=EXAMPLES)
 @click.argument("source", metavar="OUTLINES_OR_MASK")
 @flags.output_flag(
     "OUT.gpkg", "The GeoPackage to write; the same as the input to add layers to it."
 )
-@measure_flags
 @click.option(
     "--probability",
     metavar="P.tif",
     help="Probability of the same place, for low and high widths (at 0.75 and 0.25).",
 )
 @click.option("--plot", metavar="OUT.png", help="Also draw width along the longest main line.")
+@flags.only_flags("spacing", "spur", "flow")
 @flags.only_flags("threshold", "min_area", "min_island", "simplify", "join_gap", "overwrite")
 @flags.json_flag
 @flags.quiet_flag

@@ -12,9 +12,10 @@ GATE_DEPTH = 0.25
 """A cut is a gate where the water behind its middle is deeper than this share of its length;
 where it is not, the scene's edge runs along the river instead of across it."""
 
-GATE_TURN_DEG = 30.0
-"""A cut is a gate where the banks turn at least this much at both its ends; where they do not, a
-bend touches the scene's edge."""
+GATE_TURN_DEG = 90.0
+"""A cut is a gate where the banks turn at least this much at its two ends together: half a turn where
+a river goes straight through, however obliquely, and hardly any where a bend touches the scene's
+edge."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _crosses(points: np.ndarray, run: np.ndarray, polygon: shapely.Polygon) -> b
         return False
     before = chain[0] - _further(points, run[0], -1, length / 2)
     after = _further(points, run[-1], 1, length / 2) - chain[-1]
-    return bool(_turn_deg(before, across) >= GATE_TURN_DEG <= _turn_deg(across, after))
+    return _turn_deg(before, across) + _turn_deg(across, after) >= GATE_TURN_DEG
 
 
 def _further(points: np.ndarray, start: int, step: int, distance: float) -> np.ndarray:

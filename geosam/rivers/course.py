@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import KDTree
 
+from geosam.options import FLOWS
 from geosam.rivers.mainline import Graph, main_line
 from geosam.rivers.network import Channel, Network
 from geosam.rivers.smoothing import distance_along
 
 COMPASS = {
     name: np.array([np.sin(turn), np.cos(turn)])
-    for name, turn in zip(
-        ("n", "ne", "e", "se", "s", "sw", "w", "nw"), np.radians(45) * np.arange(8), strict=True
-    )
+    for name, turn in zip(FLOWS, np.radians(45) * np.arange(8), strict=True)
 }
 """Directions a river may flow to, as unit vectors."""
 

@@ -13,11 +13,11 @@ import shapely
 from geosam.errors import OptionError
 from geosam.ground import length_m
 from geosam.layers import LAYERS, empty_layer
+from geosam.options import SPUR
 from geosam.rivers.contours import contour_widths
 from geosam.rivers.course import COMPASS, Reach, reaches
 from geosam.rivers.kinds import kinds
 from geosam.rivers.laying import lay_all
-from geosam.rivers.pruning import SPUR
 from geosam.rivers.transects import Transects
 from geosam.rivers.water import Water, read_water
 

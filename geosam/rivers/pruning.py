@@ -6,12 +6,9 @@ import heapq
 
 import numpy as np
 
+from geosam.options import SPUR
 from geosam.rivers.axis import Axis, Link, side_lengths, side_middles
 from geosam.rivers.triangles import Triangles
-
-SPUR = 1.0
-"""A dead end is kept when it is longer than this many widths: of its own mouth, and of the channel
-that it leaves."""
 
 
 def prune(axis: Axis, spur: float = SPUR) -> Axis:

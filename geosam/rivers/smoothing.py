@@ -37,8 +37,8 @@ def smooth_line(
     Returns
     -------
     numpy.ndarray of shape (m, 2), or None
-        With the same two ends, but for those that are cut, evenly spaced; None where no smoothing keeps it
-        in the water.
+        With the same two ends, but for those that are cut, evenly spaced; the points as they are
+        where no smoothing keeps them in the water; None where these leave it too.
 
     References
     ----------
@@ -46,15 +46,14 @@ def smooth_line(
        least squares procedures. Analytical Chemistry 36 (8), 1627-1639.
     """
     points = without_repeats(points)
-    if len(points) < 3:
-        return None
     trunk = _without_tips(points, width, cuts)
-    for halving in range(_TRIES):
+    for halving in range(_TRIES if len(points) > 2 else 0):
         window = WINDOW_WIDTHS * width / 2**halving
         smooth = _onward(_smoothed(trunk, window), points, width, polygon, cuts)
         if len(smooth) > 3 and shapely.contains(polygon, shapely.LineString(smooth[1:-1])):
             return smooth
-    return None
+    whole = len(points) > 1 and shapely.covers(polygon, shapely.LineString(points))
+    return points if whole else None
 
 
 def resample(points: np.ndarray, step: float) -> np.ndarray:
@@ -151,7 +150,7 @@ def _straight_on(
     points: np.ndarray, end: np.ndarray, width: float, polygon: shapely.Polygon, cut: float
 ) -> np.ndarray:
     back = distance_along(points[::-1])
-    ahead = _direction(points[::-1][: max(np.searchsorted(back, width), 2)][::-1])
+    ahead = _direction(points[::-1][: max(np.searchsorted(back, max(width, 3 * cut)), 2)][::-1])
     ray = shapely.LineString([points[-1], points[-1] + 2 * cut * ahead])
     inside = shapely.get_parts(shapely.intersection(ray, polygon))
     new = end

@@ -10,12 +10,18 @@ from geosam.models.checkpoint import find_checkpoint, read_config
 from geosam.models.device import Placement, place
 from geosam.models.sam import load_sam
 from geosam.models.sam2 import load_sam2
+from geosam.models.sam3 import load_sam3
+from geosam.models.sam_hq import load_sam_hq
 from geosam.types import Model
 
 BACKENDS: dict[str, Callable[[str, Path, Placement, int | None], Model]] = {
     "sam": load_sam,
+    "sam_hq": load_sam_hq,
     "sam2": load_sam2,
     "sam2_video": load_sam2,
+    "sam3_tracker": load_sam3,
+    "sam3_tracker_video": load_sam3,
+    "sam3_video": load_sam3,
 }
 """The loader of each architecture, by the ``model_type`` of its config.json."""
 

@@ -76,7 +76,7 @@ def free_part(network: Any, part: Part) -> dict[str, nn.Parameter]:
     Parameters
     ----------
     network
-        A ``SamModel`` or ``Sam2Model``.
+        A promptable network of transformers.
     part
         What is trained.
 

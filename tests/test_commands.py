@@ -16,7 +16,9 @@ from geosam.demo import demo
 from geosam.errors import BandError, ModelError, OptionError, OutputError, PromptError
 from geosam.inspection import info
 from geosam.models.checkpoint import EMBEDDED
-from geosam.models.registry import KNOWN, cached_folder, input_size, list_models
+from geosam.models.hub import cached_folder
+from geosam.models.known import KNOWN
+from geosam.models.registry import input_size, list_models
 from geosam.testing import FakeModel, write_scene
 from geosam.workspace import Targets, check_targets, partial_folder, publish
 

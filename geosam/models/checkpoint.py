@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from geosam.errors import ModelError
+from geosam.models.hub import fetch
 
 EMBEDDED = {"river-tiny": Path(__file__).parent / "river_tiny"}
 """Models that ship inside the package, by name."""
@@ -52,7 +53,7 @@ def find_checkpoint(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return _check_folder(path)
-    return path if path.exists() else _from_hub(name)
+    return path if path.exists() else fetch(name)
 
 
 def _check_folder(folder: Path) -> Path:
@@ -65,24 +66,6 @@ def _check_folder(folder: Path) -> Path:
             f"Model folder {folder} has no weights ({WEIGHT_FILES[0]}). Copy them beside config.json."
         )
     return folder
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    wanted = ["*.json", "*.safetensors"]
-    try:
-        try:
-            return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-        except LocalEntryNotFoundError:
-            return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"Model {name!r} is no embedded model ({', '.join(EMBEDDED)}), no folder here, and could "
-            f"not be fetched from the Hugging Face hub ({type(error).__name__}). Fetch its config.json, "
-            "preprocessor_config.json and model.safetensors where there is a network and give their folder."
-        ) from error
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A name, a folder or a hub id -> a model."""
+"""A name, a folder, a file or a hub id -> a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from geosam.errors import ModelError
 from geosam.models.checkpoint import find_checkpoint, read_config
 from geosam.models.device import Placement, place
+from geosam.models.known import family_of
 from geosam.models.sam import load_sam
 from geosam.models.sam2 import load_sam2
 from geosam.models.sam3 import load_sam3
@@ -38,7 +39,8 @@ def load_model(
     Parameters
     ----------
     name
-        ``river-tiny``, a local folder that transformers wrote, or a Hugging Face id.
+        ``river-tiny``, a local folder that transformers wrote, a Hugging Face id, or a file of the
+        original SAM repository (``.pth``).
     device, precision
         As in :func:`geosam.models.device.place`.
     tile_size
@@ -49,11 +51,21 @@ def load_model(
     ModelError
         If there is no such model, its weights are corrupt, or its architecture is not known here.
     """
-    folder = find_checkpoint(name)
-    kind = read_config(folder).get("model_type")
+    path = find_checkpoint(name)
+    kind = read_config(path).get("model_type")
     if kind not in BACKENDS:
-        raise ModelError(
-            f"Model {name} has model_type {kind!r}; geosam loads {', '.join(BACKENDS)}. "
-            "Give one of those."
+        raise ModelError(_unknown(name, kind))
+    return BACKENDS[kind](name, path, place(device, precision), tile_size)
+
+
+def _unknown(name: str, kind: str | None) -> str:
+    family = family_of(kind)
+    if family is not None:
+        return (
+            f"Model {name} is {family.name} and needs {family.needs}. Give a checkpoint of another family, "
+            "for example facebook/sam2.1-hiera-tiny."
         )
-    return BACKENDS[kind](name, folder, place(device, precision), tile_size)
+    return (
+        f"Model {name} has model_type {kind!r}; geosam loads {', '.join(BACKENDS)}. "
+        "Give one of those."
+    )

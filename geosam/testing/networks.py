@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,7 +68,14 @@ _VISION: dict[str, dict[str, Any]] = {
         "scale_factors": [4.0, 2.0, 1.0],
     },
 }
-_EXTRA: dict[str, dict[str, Any]] = {"sam": {}, "sam_hq": {"vit_dim": 32}, "sam2": _STABLE, "sam3_tracker": _STABLE}
+# As the original SAM has them, of whose files the shapes tell neither.
+_ORIGINAL: dict[str, Any] = {"num_attention_heads": 8, "layer_norm_eps": 1e-5}
+_EXTRA: dict[str, dict[str, Any]] = {
+    "sam": _ORIGINAL,
+    "sam_hq": {"vit_dim": 32},
+    "sam2": _STABLE,
+    "sam3_tracker": _STABLE,
+}
 ARCHITECTURES = tuple(_VISION)
 """The ``model_type`` of each."""
 
@@ -95,7 +103,7 @@ def random_network(architecture: str, seed: int = 0) -> nn.Module:
     """
     import transformers
 
-    classes = {
+    classes: dict[str, Any] = {
         "sam": (transformers.SamConfig, transformers.SamModel),
         "sam_hq": (transformers.SamHQConfig, transformers.SamHQModel),
         "sam2": (transformers.Sam2Config, transformers.Sam2Model),
@@ -103,6 +111,17 @@ def random_network(architecture: str, seed: int = 0) -> nn.Module:
     }
     config, network = classes[architecture]
     return scramble(network(config(**network_config(architecture))), seed)
+
+
+def save_original(network: Any, path: str | Path) -> None:
+    """Write a SAM as a file of the original repository, its tensors renamed."""
+    import torch
+
+    from geosam.models.original_names import original_name
+
+    config = network.config.to_dict()
+    tensors = network.state_dict().items()
+    torch.save({original_name(name, config): values for name, values in tensors}, path)
 
 
 def scramble(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -74,7 +74,12 @@ def _model(row: dict[str, Any]) -> list[str]:
 
 
 def _family(row: dict[str, Any]) -> list[str]:
-    return [row["name"], row["takes"], row["tile_sizes"], row["needs"] or "nothing"]
+    return [
+        row["name"],
+        row["takes"],
+        f"{row['size_px']} px; {row['sizes']}",
+        row["needs"] or "nothing",
+    ]
 
 
 @click.command(cls=flags.GroupedCommand, epilog=DEMO_EXAMPLES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,35 @@ def read_config(path: Path) -> dict[str, Any]:
         from geosam.models.original import describe_original
 
         return describe_original(path)
-    return _read_json(path / "config.json")
+    config = _read_json(path / "config.json")
+    parts = [
+        name for name, value in config.items() if name.endswith("_config") and value is not None
+    ]
+    if not all(isinstance(config[name], dict) for name in parts):
+        raise ModelError(
+            f"{path / 'config.json'} is not a model configuration. Fetch the checkpoint anew."
+        )
+    return config
+
+
+def side_px(config: Mapping[str, Any] | None) -> int | None:
+    """Return rows and columns of the input that a part of a configuration names, None where it
+    names none.
+
+    Raises
+    ------
+    ModelError
+        If they differ or are no number of pixels.
+    """
+    size = (config or {}).get("image_size")
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    side = sides.pop()
+    if sides or not (side is None or (isinstance(side, int) and side > 0)):
+        raise ModelError(
+            f"The configuration of a model has image_size {size!r}; geosam takes square tiles. Give "
+            "another checkpoint."
+        )
+    return side
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -17,8 +17,10 @@ class Family:
     """The ``model_type`` of its config.json; none for a layout without one."""
     takes: str
     """What ``--model`` takes of it."""
-    tile_sizes: str
-    """Input sizes that it can have."""
+    size_px: int
+    """Rows and columns of the input of its published weights."""
+    sizes: str
+    """What other sizes it takes."""
     needs: str
     """What must be installed besides geosam; empty where nothing."""
     licence: str
@@ -56,24 +58,33 @@ _ETH_HQ = "ETH Zurich and HKUST, SAM-HQ (2023), https://huggingface.co/"
 _META_SAM3 = "Meta AI, SAM 3 (2025), https://huggingface.co/"
 
 FAMILIES = (
-    Family("SAM", ("sam",), _FOLDER, "its own (1024 px)", "", APACHE, f"{_META_SAM}facebook"),
+    Family("SAM", ("sam",), _FOLDER, 1024, "its own only", "", APACHE, f"{_META_SAM}facebook"),
     Family(
         "SAM, original files",
         (),
         "a .pth file",
-        "its own (1024 px)",
+        1024,
+        "its own only",
         "",
         APACHE,
         "Meta AI, https://github.com/facebookresearch/segment-anything#model-checkpoints",
     ),
     Family(
-        "SAM-HQ", ("sam_hq",), _FOLDER, "its own (1024 px)", "", APACHE, f"{_ETH_HQ}syscv-community"
+        "SAM-HQ",
+        ("sam_hq",),
+        _FOLDER,
+        1024,
+        "its own only",
+        "",
+        APACHE,
+        f"{_ETH_HQ}syscv-community",
     ),
     Family(
         "SAM 2, 2.1",
         ("sam2", "sam2_video"),
         _FOLDER,
-        "multiples of 32 px (1024)",
+        1024,
+        "multiples of 32",
         "",
         APACHE,
         f"{_META_SAM2}facebook",
@@ -82,7 +93,8 @@ FAMILIES = (
         "SAM 3, tracker",
         ("sam3_tracker", "sam3_tracker_video", "sam3_video"),
         _FOLDER,
-        "multiples of 14 px (1008)",
+        1008,
+        "multiples of 14",
         "its licence agreed to, and hf auth login, to download",
         "LicenseRef-SAM",
         f"{_META_SAM3}facebook/sam3",
@@ -91,7 +103,8 @@ FAMILIES = (
         "EdgeTAM",
         ("edgetam", "edgetam_video"),
         "nothing",
-        "1024 px",
+        1024,
+        "none",
         "timm, which geosam does not use",
         APACHE,
         "Meta AI, EdgeTAM (2025), https://huggingface.co/yonigozlan/EdgeTAM-hf",

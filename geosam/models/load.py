@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from geosam.errors import ModelError
 from geosam.models.checkpoint import find_checkpoint, read_config
@@ -25,6 +29,20 @@ BACKENDS: dict[str, Callable[[str, Path, Placement, int | None], Model]] = {
     "sam3_video": load_sam3,
 }
 """The loader of each architecture, by the ``model_type`` of its config.json."""
+
+FAULTS = (
+    OSError,
+    SafetensorError,
+    UnpicklingError,
+    StrictDataclassError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+)
+"""What transformers raises about a configuration or weights that are not what they should be."""
 
 
 def load_model(
@@ -55,7 +73,13 @@ def load_model(
     kind = read_config(path).get("model_type")
     if kind not in BACKENDS:
         raise ModelError(_unknown(name, kind))
-    return BACKENDS[kind](name, path, place(device, precision), tile_size)
+    try:
+        return BACKENDS[kind](name, path, place(device, precision), tile_size)
+    except FAULTS as error:
+        raise ModelError(
+            f"Model {name} in {path} cannot be loaded ({_first_line(error)}). Its configuration or weights "
+            "may be corrupt: fetch the checkpoint anew."
+        ) from error
 
 
 def _unknown(name: str, kind: str | None) -> str:
@@ -69,3 +93,7 @@ def _unknown(name: str, kind: str | None) -> str:
         f"Model {name} has model_type {kind!r}; geosam loads {', '.join(BACKENDS)}. "
         "Give one of those."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

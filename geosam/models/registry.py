@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from geosam.errors import InputError, ModelError
-from geosam.models.checkpoint import EMBEDDED, find_checkpoint, read_config
+from geosam.models.checkpoint import EMBEDDED, find_checkpoint, read_config, side_px
 from geosam.models.hub import cached_folder, cached_names, fetch_command
 from geosam.models.known import FAMILIES, KNOWN, KnownModel, family_of
 
 AUTOSAM = "autosam"
 """Folder of a dense prompt network, beside the checkpoint's own files."""
-DEFAULT_SIZE_PX = 1024
-"""Input of SAM and SAM 2 where a configuration does not say."""
 _ORIGINAL = next(family for family in FAMILIES if not family.model_types)
 
 
@@ -136,5 +134,6 @@ def input_size(name: str) -> int | None:
     config = read_config(path)
     config = config.get("tracker_config", config)
     fixed = config.get("model_type") in ("sam", "sam_hq")
-    part = config.get("vision_config" if fixed else "prompt_encoder_config", {})
-    return int(part.get("image_size", DEFAULT_SIZE_PX))
+    part = config.get("vision_config" if fixed else "prompt_encoder_config")
+    family = family_of(config.get("model_type"))
+    return side_px(part) or (family.size_px if family else None)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from geosam.errors import ModelError
-from geosam.models.checkpoint import read_config, read_normalisation, sign_weights
+from geosam.models.checkpoint import read_config, read_normalisation, side_px, sign_weights
 from geosam.models.device import Placement
 from geosam.models.network import DenseNetwork
 from geosam.models.original import load_original
@@ -75,7 +75,7 @@ def fixed_size(name: str, path: Path, tile_size: int | None) -> int:
     ModelError
         If `tile_size` is not that.
     """
-    size = int(read_config(path).get("vision_config", {}).get("image_size", DEFAULT_SIZE_PX))
+    size = side_px(read_config(path).get("vision_config")) or DEFAULT_SIZE_PX
     if tile_size not in (None, size):
         raise ModelError(
             f"--tile-size {tile_size}: {name} takes {size} px only. Leave --tile-size out."

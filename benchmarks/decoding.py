@@ -17,6 +17,7 @@ from transformers import SamConfig, SamModel
 from geosam.models.checkpoint import Normalisation
 from geosam.models.device import place
 from geosam.models.sam import Sam
+from geosam.testing.networks import scramble
 from geosam.types import PixelPrompts
 
 NONE = np.empty((1, 0, 2)), np.empty((1, 0), int)
@@ -34,8 +35,10 @@ TARGET_MS = 60
 
 
 def vit_b() -> Sam:
-    """Return SAM's ViT-B as a geosam model, with random weights."""
-    network = SamModel(SamConfig()).eval().requires_grad_(False)
+    """Return SAM's ViT-B as a geosam model, with random weights of a common size: products of those that
+    transformers draws are too small for fast arithmetic.
+    """
+    network = scramble(SamModel(SamConfig())).requires_grad_(False)
     imagenet = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     return Sam("vit-b", "", 1024, imagenet, place("cpu", "fp32"), network)
 

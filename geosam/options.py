@@ -66,7 +66,10 @@ class Options:
     )
 
     model: str = _option(
-        "river-tiny", "model", "river-tiny, a local folder, or a Hugging Face id.", "MODEL"
+        "river-tiny",
+        "model",
+        "river-tiny, a local folder, a .pth file of the original SAM, or a Hugging Face id.",
+        "MODEL",
     )
     composite: str = _option(
         "auto",

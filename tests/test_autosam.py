@@ -22,10 +22,11 @@ from test_models import scramble, tiny_sam, tiny_sam2
 import geosam
 from geosam.cli.app import app
 from geosam.errors import GeosamError, ModelError, OptionError
-from geosam.models.autosam import DenseModel, auto_prompted, save_prompter
+from geosam.models.autosam import auto_prompted, save_prompter
 from geosam.models.checkpoint import EMBEDDED
 from geosam.models.dense_prompter import DensePrompter, PrompterConfig
 from geosam.models.load import load_model
+from geosam.models.network import DenseNetwork
 from geosam.models.registry import list_models
 from geosam.results import open_result
 from geosam.segmentation import TEMPERATURE
@@ -159,7 +160,7 @@ def test_a_model_prompts_itself_with_what_lies_beside_it(folder):
     made = beside(folder)
     model = auto_prompted(load(folder))
     assert isinstance(model, Model)
-    assert isinstance(model.model, DenseModel)
+    assert isinstance(model.model, DenseNetwork)
     assert (model.signature, model.size) == (model.model.signature, model.model.size)
     pixels = np.random.default_rng(3).random((2, 3, model.size, model.size), np.float32)
     features = model.encode(pixels)

@@ -257,7 +257,7 @@ def test_models_lists_where_each_comes_from_and_how_to_get_it():
     assert "facebook/sam-vit-base" in said
     assert "hf download" in said
     rows = json.loads(done("models", "--json").stdout)["models"]
-    assert all(row["licence"] == "Apache-2.0" and row["source"] for row in rows)
+    assert all(row["licence"] and row["source"] for row in rows if row["download_mb"])
     assert rows[0]["name"] == "river-tiny"
     assert rows[0]["fetch"] is None
 

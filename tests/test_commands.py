@@ -13,11 +13,15 @@ import geosam
 from geosam.batch import is_folder, run_each
 from geosam.commands import vectorize, write_coarse, write_prompts
 from geosam.demo import demo
-from geosam.errors import BandError, ModelError, OptionError, OutputError, PromptError
+from geosam.errors import BandError, InputError, ModelError, OptionError, OutputError, PromptError
 from geosam.inspection import info
 from geosam.models.checkpoint import EMBEDDED
-from geosam.models.registry import KNOWN, cached_folder, input_size, list_models
+from geosam.models.hub import cached_folder
+from geosam.models.known import KNOWN
+from geosam.models.load import BACKENDS
+from geosam.models.registry import input_size, list_families, list_models
 from geosam.testing import FakeModel, write_scene
+from geosam.testing.networks import random_network, save_original
 from geosam.workspace import Targets, check_targets, partial_folder, publish
 
 MODEL = FakeModel()
@@ -207,6 +211,37 @@ def test_the_hub_cache_is_looked_into(tmp_path, monkeypatch):
     assert input_size(name) == 512
     row = next(row for row in list_models() if row["name"] == name)
     assert (row["at_hand"], row["folder"]) == (True, str(folder))
+
+
+def test_checkpoints_of_a_folder_are_listed_and_what_is_none_is_not(tmp_path):
+    random_network("sam_hq").save_pretrained(tmp_path / "hq")
+    save_original(random_network("sam"), tmp_path / "vit.pth")
+    (tmp_path / "notes.pth").write_text("no checkpoint")
+    for name, config in {"bert": '{"model_type": "bert"}', "half": '{"model_type": "sam"}'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+        (tmp_path / name / "model.safetensors").write_bytes(b"half of it")
+    (tmp_path / "geometry").mkdir()
+    rows = list_models([tmp_path])[len(KNOWN) :]
+    assert [(row["folder_name"], row["family"], row["at_hand"]) for row in rows] == [
+        ("hq", "SAM-HQ", True),
+        ("vit.pth", "SAM, original files", True),
+    ]
+    assert rows[0]["parameters_m"] > 0
+    assert input_size(rows[1]["name"]) == 64
+    assert [row["folder_name"] for row in list_models([tmp_path / "hq"])[len(KNOWN) :]] == ["hq"]
+    with pytest.raises(InputError, match="is no folder"):
+        list_models([tmp_path / "vit.pth"])
+
+
+def test_every_architecture_that_loads_has_a_family_and_every_family_says_what_it_needs():
+    families = list_families()
+    loaded = {kind for family in families if family["loads"] for kind in family["model_types"]}
+    assert loaded == set(BACKENDS)
+    assert all(family["licence"] and family["source"] for family in families)
+    edge = next(family for family in families if family["name"] == "EdgeTAM")
+    assert (edge["loads"], "timm" in edge["needs"]) == (False, True)
+    assert {model.family for model in KNOWN} <= {family["name"] for family in families}
 
 
 def test_the_input_size_of_what_is_no_model(tmp_path):

@@ -1,129 +1,89 @@
-"""Models: the same logits as transformers called directly, and one sentence for what is no model."""
+"""Every architecture keeps one contract: the logits are those of transformers called directly."""
 
 import json
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from transformers import Sam2Config, Sam2Model, SamConfig, SamModel
+from transformers import Sam3TrackerModel
 
+from geosam.decoding import decode_boxes, decode_clicks, encode_picture
 from geosam.errors import ModelError, OptionError
 from geosam.models.device import place
+from geosam.models.features import from_half, to_half
 from geosam.models.load import load_model
+from geosam.testing.networks import ARCHITECTURES, random_network, save_original, scramble
 from geosam.types import ManyMaskModel, Model, PixelPrompts
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NONE = np.empty((1, 0, 2)), np.empty((1, 0), int)
+LARGEST = 1e-5
+"""Difference of logits and scores that is still the same answer."""
 
-
-def scramble(network):
-    """SAM's default initialisation gives near-constant masks; a parity test on those shows nothing."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        if parameter.ndim >= 2:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.15
-    return network.eval()
-
-
-def tiny_sam():
-    return SamModel(
-        SamConfig(
-            vision_config={
-                "hidden_size": 32,
-                "output_channels": 32,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "image_size": 64,
-                "patch_size": 16,
-                "window_size": 2,
-                "global_attn_indexes": [1],
-                "num_pos_feats": 16,
-                "mlp_ratio": 2.0,
-            },
-            prompt_encoder_config={
-                "hidden_size": 32,
-                "image_size": 64,
-                "patch_size": 16,
-                "mask_input_channels": 8,
-            },
-            mask_decoder_config={
-                "hidden_size": 32,
-                "mlp_dim": 64,
-                "num_attention_heads": 2,
-                "iou_head_hidden_dim": 32,
-            },
-        )
-    )
-
-
-def tiny_sam2():
-    return Sam2Model(
-        Sam2Config(
-            vision_config={
-                "backbone_config": {
-                    "model_type": "sam2_hiera_det_model",
-                    "hidden_size": 16,
-                    "num_attention_heads": 1,
-                    "blocks_per_stage": [1, 1, 1, 2],
-                    "embed_dim_per_stage": [16, 32, 64, 128],
-                    "num_attention_heads_per_stage": [1, 2, 4, 8],
-                    "window_size_per_stage": [8, 4, 8, 4],
-                    "global_attention_blocks": [4],
-                    "image_size": [64, 64],
-                    "window_positional_embedding_background_size": [7, 7],
-                },
-                "backbone_channel_list": [128, 64, 32, 16],
-                "fpn_hidden_size": 32,
-                "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
-            },
-            prompt_encoder_config={
-                "hidden_size": 32,
-                "image_size": 64,
-                "patch_size": 16,
-                "mask_input_channels": 8,
-            },
-            mask_decoder_config={
-                "hidden_size": 32,
-                "mlp_dim": 64,
-                "num_attention_heads": 2,
-                "iou_head_hidden_dim": 32,
-                "dynamic_multimask_via_stability": False,
-            },
-        )
-    )
-
-
-@pytest.fixture(scope="module", params=["sam", "sam2"])
-def checkpoint(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    network = scramble({"sam": tiny_sam, "sam2": tiny_sam2}[request.param]())
-    network.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps({"image_mean": MEAN, "image_std": STD})
-    )
-    return folder, network
-
+tiny_sam, tiny_sam2 = partial(random_network, "sam"), partial(random_network, "sam2")
 
 PROMPTS = {
     "one click": PixelPrompts(np.array([[[20.5, 31.5]]]), np.array([[1]])),
     "three points": PixelPrompts(
-        np.array([[[20.5, 31.5], [4.0, 60.0], [50.0, 7.0]]]), np.array([[1, 0, 1]])
+        np.array([[[20.5, 31.5], [4.0, 50.0], [50.0, 7.0]]]), np.array([[1, 0, 1]])
     ),
-    "a box": PixelPrompts(
-        np.empty((1, 0, 2)), np.empty((1, 0), int), boxes=np.array([[3.0, 5.0, 40.0, 60.0]])
+    "a box": PixelPrompts(*NONE, boxes=np.array([[3.0, 5.0, 40.0, 50.0]])),
+    "a click in a box": PixelPrompts(
+        np.array([[[9.0, 9.0]]]), np.array([[1]]), boxes=np.array([[3.0, 5.0, 40.0, 50.0]])
     ),
-    "points and a mask": PixelPrompts(
+    "a click and a mask": PixelPrompts(
         np.array([[[9.0, 9.0]]]), np.array([[1]]), masks=np.tri(64, dtype=bool)[None]
     ),
-    "a mask": PixelPrompts(
-        np.empty((1, 0, 2)), np.empty((1, 0), int), masks=np.tri(64, dtype=bool)[None]
-    ),
-    "nothing": PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int)),
+    "a mask": PixelPrompts(*NONE, masks=np.tri(64, dtype=bool)[None]),
+    "nothing": PixelPrompts(*NONE),
 }
 
 
-def called_directly(network, pixels, prompt):
-    """What transformers gives for one tile, prepared by hand."""
-    values = (pixels - np.reshape(MEAN, (1, 3, 1, 1))) / np.reshape(STD, (1, 3, 1, 1))
+@pytest.fixture(scope="module", params=[*ARCHITECTURES, "original"])
+def checkpoint(request, tmp_path_factory):
+    """A checkpoint on disk, the same network in memory, and what its preprocessor does."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "original":
+        network = random_network("sam")
+        save_original(network, folder / "sam.pth")
+        return folder / "sam.pth", network, IMAGENET
+    network = random_network(request.param)
+    network.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": MEAN, "image_std": STD})
+    )
+    return folder, network, (MEAN, STD)
+
+
+def opened(checkpoint):
+    return load_model(str(checkpoint[0]), precision="fp32", device="cpu")
+
+
+def tiles(n, side, seed=1):
+    return np.random.default_rng(seed).random((n, 3, side, side), np.float32)
+
+
+def shrunk(mask, side):
+    """Mask logits on a grid of side cells: a cell is in where half of the pixels it touches are."""
+    edges = np.arange(side + 1) * len(mask) / side
+    spans = [slice(int(a), int(np.ceil(b))) for a, b in pairwise(edges)]
+    share = np.array([[mask[rows, cols].mean() for cols in spans] for rows in spans])
+    return np.where(share >= 0.5, 6.0, -6.0)
+
+
+def fit(prompt, side):
+    masks = None if prompt.masks is None else prompt.masks[:, :side, :side]
+    return PixelPrompts(prompt.points, prompt.labels, prompt.boxes, masks)
+
+
+def called_directly(checkpoint, pixels, prompt, several):
+    """What transformers gives for one tile, prepared by hand: logits (m, y, x) and scores (m,)."""
+    _, network, (mean, std) = checkpoint
+    side = pixels.shape[-1]
+    values = (pixels - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
     inputs = {"pixel_values": torch.tensor(values, dtype=torch.float32)}
     if prompt.points.shape[1]:
         inputs["input_points"] = torch.tensor(prompt.points[:, None] - 0.5, dtype=torch.float32)
@@ -131,130 +91,157 @@ def called_directly(network, pixels, prompt):
     if prompt.boxes is not None:
         inputs["input_boxes"] = torch.tensor(prompt.boxes[:, None] - 0.5, dtype=torch.float32)
     if prompt.masks is not None:
-        small = (
-            torch.tensor(prompt.masks, dtype=torch.float32).reshape(1, 16, 4, 16, 4).mean((2, 4))
-        )
-        inputs["input_masks"] = torch.where(small >= 0.5, 6.0, -6.0)[:, None]
-    single_click = prompt.kind == (1, False, False)
+        small = torch.tensor(shrunk(prompt.masks[0], 16), dtype=torch.float32)
+        inputs["input_masks"] = small[None, None]
     with torch.no_grad():
-        output = network(**inputs, multimask_output=single_click)
-    best = int(output.iou_scores[0, 0].argmax())
+        output = network(**inputs, multimask_output=several)
     logits = torch.nn.functional.interpolate(
-        output.pred_masks[:, 0], size=(64, 64), mode="bilinear"
-    )[0, best]
-    return logits.numpy(), float(output.iou_scores[0, 0, best])
+        output.pred_masks[:, 0], size=(side, side), mode="bilinear"
+    )
+    return logits[0].numpy(), output.iou_scores[0, 0].numpy()
 
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_logits_and_scores_are_those_of_transformers(checkpoint, name):
-    folder, network = checkpoint
-    pixels = np.random.default_rng(1).random((1, 3, 64, 64), np.float32)
-    model = load_model(str(folder), precision="fp32", device="cpu")
-    logits, scores = model.decode(model.encode(pixels), [PROMPTS[name]])
-    expected, score = called_directly(network, pixels, PROMPTS[name])
-    assert expected.std() > 1e-3
-    np.testing.assert_allclose(logits[0], expected, atol=1e-5)
-    assert scores[0] == pytest.approx(score, abs=1e-5)
+    model = opened(checkpoint)
+    pixels, prompt = tiles(1, model.size), fit(PROMPTS[name], model.size)
+    logits, scores = model.decode(model.encode(pixels), [prompt])
+    every, theirs = called_directly(checkpoint, pixels, prompt, prompt.kind == (1, False, False))
+    best = theirs.argmax()
+    assert every[best].std() > 1e-3
+    np.testing.assert_allclose(logits[0], every[best], rtol=0, atol=LARGEST)
+    np.testing.assert_allclose(scores[0], theirs[best], rtol=0, atol=LARGEST)
 
 
-def test_models_keep_the_protocol(checkpoint):
-    model = load_model(str(checkpoint[0]), device="cpu")
-    assert isinstance(model, Model)
-    assert isinstance(model, ManyMaskModel)
-    assert model.size == 64
-    assert len(model.signature) == 64
-
-
-@pytest.mark.parametrize("name", ["one click", "a box"])
+@pytest.mark.parametrize("name", PROMPTS)
 def test_every_mask_is_that_of_transformers_and_the_best_is_what_decode_gives(checkpoint, name):
-    folder, _ = checkpoint
-    pixels = np.random.default_rng(1).random((1, 3, 64, 64), np.float32)
-    model = load_model(str(folder), precision="fp32", device="cpu")
-    features, prompt = model.encode(pixels), PROMPTS[name]
+    model = opened(checkpoint)
+    pixels, prompt = tiles(1, model.size), fit(PROMPTS[name], model.size)
+    features = model.encode(pixels)
     logits, scores = model.decode_all(features, [prompt])
-    assert logits.shape == (1, 3, 64, 64)
+    expected, theirs = called_directly(checkpoint, pixels, prompt, several=True)
+    assert logits.shape == (1, 3, model.size, model.size)
     assert scores.shape == (1, 3)
-    values = (pixels - np.reshape(MEAN, (1, 3, 1, 1))) / np.reshape(STD, (1, 3, 1, 1))
-    given = {"input_points": prompt.points} if prompt.boxes is None else {}
-    given |= {} if prompt.boxes is None else {"input_boxes": prompt.boxes}
-    inputs = {k: torch.tensor(v[:, None] - 0.5, dtype=torch.float32) for k, v in given.items()}
-    if prompt.boxes is None:
-        inputs["input_labels"] = torch.tensor(prompt.labels[:, None])
-    with torch.no_grad():
-        output = checkpoint[1](
-            pixel_values=torch.tensor(values, dtype=torch.float32), multimask_output=True, **inputs
-        )
-    expected = torch.nn.functional.interpolate(
-        output.pred_masks[:, 0], size=(64, 64), mode="bilinear"
-    )
-    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
-    np.testing.assert_allclose(scores, output.iou_scores[:, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(logits[0], expected, rtol=0, atol=LARGEST)
+    np.testing.assert_allclose(scores[0], theirs, rtol=0, atol=LARGEST)
     if name == "one click":
         best, score = model.decode(features, [prompt])
         np.testing.assert_array_equal(best[0], logits[0, scores[0].argmax()])
         assert score[0] == scores.max()
 
 
+def test_models_keep_the_protocol(checkpoint):
+    model = load_model(str(checkpoint[0]), device="cpu")
+    assert isinstance(model, Model)
+    assert isinstance(model, ManyMaskModel)
+    assert model.size == checkpoint[1].config.prompt_encoder_config.image_size
+    assert len(model.signature) == 64
+
+
+def test_many_prompts_encode_a_tile_once_and_together_are_as_apart(checkpoint):
+    model, encoded = opened(checkpoint), []
+    model.network.vision_encoder.register_forward_hook(lambda *_: encoded.append(1))
+    features = encode_picture(model, tiles(1, model.size)[0])
+    points = np.random.default_rng(3).uniform(0, model.size, (5, 2))
+    boxes = np.array([[2.0, 3, 20, 30], [8, 8, 40, 50], [0, 0, 9, 9]])
+    for decode, given in ((decode_clicks, points), (decode_boxes, boxes)):
+        together = list(decode(model, features, given, batch=3))
+        apart = list(decode(model, features, given, batch=1))
+        for k in (1, 2):
+            whole, parts = (np.concatenate([p[k] for p in found]) for found in (together, apart))
+            assert len(whole) == len(given)
+            np.testing.assert_allclose(whole, parts, rtol=0, atol=LARGEST)
+    assert len(encoded) == 1
+
+
 def test_a_batch_equals_its_tiles(checkpoint):
-    model = load_model(str(checkpoint[0]), precision="fp32", device="cpu")
-    pixels = np.random.default_rng(2).random((3, 3, 64, 64), np.float32)
+    model = opened(checkpoint)
+    pixels = tiles(3, model.size, seed=2)
     together, _ = model.decode(model.encode(pixels), [PROMPTS["three points"]] * 3)
     for i in range(3):
         alone, _ = model.decode(model.encode(pixels[i : i + 1]), [PROMPTS["three points"]])
-        np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
+        np.testing.assert_allclose(together[i], alone[0], rtol=0, atol=LARGEST)
 
 
-def test_a_sam2_checkpoint_takes_other_sizes(tmp_path):
-    scramble(tiny_sam2()).save_pretrained(tmp_path)
-    model = load_model(str(tmp_path), tile_size=96, device="cpu")
-    logits, _ = model.decode(
-        model.encode(np.zeros((1, 3, 96, 96), np.float32)), [PROMPTS["one click"]]
-    )
-    assert logits.shape == (1, 96, 96)
-    with pytest.raises(ModelError, match="multiples of 32 px"):
-        load_model(str(tmp_path), tile_size=100)
+def test_maps_kept_in_half_precision_give_the_same_mask(checkpoint):
+    model, click = opened(checkpoint), [PROMPTS["one click"]]
+    features = model.encode(tiles(1, model.size))
+    kept = to_half(features)
+    assert all(values.ndim == 4 and len(values) == 1 for values in kept.values())
+    fresh, stored = (model.decode_all(f, click)[0] for f in (features, from_half(kept, model)))
+    assert np.abs(fresh - stored).max() < 0.02 * fresh.std()
 
 
-def test_a_sam_checkpoint_takes_its_own_size_only(tmp_path):
-    tiny_sam().save_pretrained(tmp_path)
+@pytest.mark.parametrize(("architecture", "step"), [("sam2", 32), ("sam3_tracker", 14)])
+def test_encoders_without_a_size_of_their_own_take_others(tmp_path, architecture, step):
+    random_network(architecture).save_pretrained(tmp_path)
+    size = 3 * step if step == 32 else 6 * step
+    model = load_model(str(tmp_path), tile_size=size, device="cpu")
+    logits, _ = model.decode(model.encode(tiles(1, size)), [PROMPTS["one click"]])
+    assert logits.shape == (1, size, size)
+    with pytest.raises(ModelError, match=f"multiples of {step} px. Use {size}"):
+        load_model(str(tmp_path), tile_size=size + 4)
+
+
+@pytest.mark.parametrize("architecture", ["sam", "sam_hq"])
+def test_encoders_with_positional_codes_take_their_own_size_only(tmp_path, architecture):
+    random_network(architecture).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="takes 64 px only"):
         load_model(str(tmp_path), tile_size=96)
 
 
-def test_what_is_no_model_is_said_in_a_sentence(tmp_path):
-    with pytest.raises(ModelError, match=r"has no config.json"):
-        load_model(str(tmp_path))
-    (tmp_path / "config.json").write_text("{")
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match="cannot be read as JSON"):
-        load_model(str(tmp_path))
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ModelError, match="model_type 'bert'; geosam loads sam"):
-        load_model(str(tmp_path))
-    with pytest.raises(ModelError, match="is a file"):
-        load_model(str(tmp_path / "config.json"))
+def test_the_tracker_is_taken_out_of_a_whole_sam3(tmp_path):
+    whole = whole_sam3(tmp_path)
+    model = load_model(str(tmp_path), precision="fp32", device="cpu")
+    direct = Sam3TrackerModel.from_pretrained(tmp_path).eval()
+    logits, _ = model.decode_all(model.encode(tiles(1, 56)), [PROMPTS["a box"]])
+    expected, _ = called_directly(
+        (tmp_path, direct, IMAGENET), tiles(1, 56), PROMPTS["a box"], several=True
+    )
+    np.testing.assert_allclose(logits[0], expected, rtol=0, atol=LARGEST)
+    mine, theirs = model.network.mask_decoder, whole.tracker_model.mask_decoder
+    assert torch.equal(mine.iou_token.weight, theirs.iou_token.weight)
 
 
-def test_corrupt_weights_are_said_in_a_sentence(checkpoint, tmp_path):
-    for path in checkpoint[0].iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        load_model(str(tmp_path))
+def whole_sam3(folder):
+    """Save a small SAM 3, detector and tracker, as its published checkpoint has them."""
+    from safetensors.torch import save_file
+    from transformers import Sam3VideoConfig, Sam3VideoModel
 
+    from geosam.testing.networks import network_config
 
-def test_a_missing_tensor_is_said_in_a_sentence(checkpoint, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    for path in checkpoint[0].iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    tensors = load_file(tmp_path / "model.safetensors")
-    name = next(key for key in tensors if "mask_decoder" in key)
-    del tensors[name]
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="incomplete: 1 tensors missing"):
-        load_model(str(tmp_path))
+    tracker = network_config("sam3_tracker")
+    vision = tracker["vision_config"] | {"scale_factors": [4.0, 2.0, 1.0, 0.5]}
+    part = {"hidden_size": 32, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 99}
+    memory = {
+        "memory_attention_hidden_size": 32,
+        "memory_attention_num_layers": 1,
+        "memory_attention_feed_forward_hidden_size": 64,
+        "memory_attention_rope_feat_sizes": [4, 4],
+        "memory_encoder_hidden_size": 32,
+        "memory_encoder_output_channels": 16,
+        "mask_downsampler_embed_dim": 32,
+        "memory_fuser_num_layers": 1,
+        "memory_fuser_embed_dim": 32,
+        "memory_fuser_intermediate_dim": 64,
+    }
+    config = Sam3VideoConfig(
+        detector_config={
+            "vision_config": vision,
+            "text_config": {**text, "num_attention_heads": 2, "projection_dim": 32},
+            "geometry_encoder_config": part,
+            "detr_encoder_config": part,
+            "detr_decoder_config": part | {"num_queries": 5},
+            "mask_decoder_config": {"hidden_size": 32, "num_attention_heads": 2},
+        },
+        tracker_config={**tracker, "vision_config": vision, "image_size": 56, **memory},
+    )
+    network = scramble(Sam3VideoModel(config))
+    config.save_pretrained(folder)
+    tensors = {name: values.clone() for name, values in network.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return network
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -15,7 +15,9 @@ MODELS_EXAMPLES = """\b
 Examples:
   geosam models
   geosam models --json
+  geosam models ~/checkpoints                    also what lies in a folder of your own
   geosam segment ortho.tif -o rivers.gpkg --model facebook/sam2.1-hiera-tiny
+  geosam segment ortho.tif -o rivers.gpkg --model ~/checkpoints/sam_vit_b_01ec64.pth
 """
 DEMO_EXAMPLES = """\b
 Examples:
@@ -24,8 +26,8 @@ Examples:
 """
 _HOW = """
 river-tiny is the default: trained by the geosam developers for water, quick on a CPU, part of the
-installation. The others are by Meta AI and come from https://huggingface.co/NAME when they are
-first named with --model.
+installation. The others come from https://huggingface.co/NAME when they are first named with
+--model; the files of the original SAM are fetched by hand, and named with their path.
 
 Without a network: on a machine that has one, run for example
   {fetch}
@@ -34,34 +36,49 @@ copy the folder to this machine, and name it: --model {folder_name}
 
 
 @click.command(cls=flags.GroupedCommand, epilog=MODELS_EXAMPLES)
+@click.argument("folders", metavar="[FOLDER]...", nargs=-1)
 @flags.json_flag
 @flags.debug_flag
-def models(as_json: bool) -> None:
+def models(folders: tuple[str, ...], as_json: bool) -> None:
     """List models, their licence, and how to get them.
 
-    Any other checkpoint of SAM, SAM 2 or SAM 2.1 that transformers loads works as well: --model
-    takes its folder or its Hugging Face id. AUTOSAM tells whether a dense prompt network lies
-    beside the model, for --prompts autosam.
+    Listed are those known by name, other checkpoints in the cache of the Hugging Face hub, and those
+    in each FOLDER. Any other checkpoint of these families works as well. AUTOSAM tells whether a
+    dense prompt network lies beside the model, for --prompts autosam.
     """
-    from geosam.models.registry import list_models
+    from geosam.models.registry import list_families, list_models
 
-    rows = list_models()
+    rows, families = list_models(folders), list_families()
     if as_json:
-        text.show_json({"models": rows})
+        text.show_json({"models": rows, "families": families})
         return
-    titles = ["MODEL", "WEIGHTS", "DOWNLOAD", "LICENCE", "AUTOSAM", "HERE"]
+    titles = ["MODEL", "FAMILY", "WEIGHTS", "DOWNLOAD", "LICENCE", "AUTOSAM", "HERE"]
     text.show_columns(titles, map(_model, rows))
+    click.echo()
+    text.show_columns(["FAMILY", "--model TAKES", "TILE SIZE", "NEEDS"], map(_family, families))
+    click.echo()
+    text.show_columns(["FAMILY", "WEIGHTS FROM"], ([f["name"], f["source"]] for f in families))
     click.echo(_HOW.format(**rows[1]))
 
 
 def _model(row: dict[str, Any]) -> list[str]:
     return [
         row["name"],
+        row["family"],
         f"{row['parameters_m']:,.1f} M" if row["parameters_m"] else "",
         f"{row['download_mb']:,} MB" if row["download_mb"] else "none",
-        row["licence"],
+        row["licence"] or "not known",
         "yes" if row["autosam"] else "no",
         row["folder"] or "no",
+    ]
+
+
+def _family(row: dict[str, Any]) -> list[str]:
+    return [
+        row["name"],
+        row["takes"],
+        f"{row['size_px']} px; {row['sizes']}",
+        row["needs"] or "nothing",
     ]
 
 

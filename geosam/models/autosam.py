@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from geosam.errors import ModelError
 from geosam.models.checkpoint import find_checkpoint
 from geosam.models.dense_prompter import DensePrompter, PrompterConfig
-from geosam.models.device import Placement
+from geosam.models.network import DenseNetwork, as_dense
 from geosam.models.prompt_tensors import upsample
 from geosam.models.prompter_files import (
     WEIGHTS_NAME,
@@ -30,32 +29,11 @@ DENSE = "dense_prompt"
 """Name of the dense prompt among the features of a tile."""
 
 
-@runtime_checkable
-class DenseModel(Model, Protocol):
-    """A model whose decoder takes a dense prompt of any origin."""
-
-    @property
-    def placement(self) -> Placement:
-        """Where it runs."""
-
-    @property
-    def dense_shape(self) -> tuple[int, int, int]:
-        """Channels, rows and columns of a dense prompt."""
-
-    def decode_dense(
-        self, features: Features, dense: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode (n, channels, rows, columns) dense prompts and nothing else, differentiably.
-
-        Returns logits (n, y, x) as fine as the decoder draws them, and predicted IoU (n,).
-        """
-
-
 @dataclass(frozen=True)
 class AutoPrompted:
     """A model and its prompter, as one model that ignores all other prompts."""
 
-    model: DenseModel
+    model: DenseNetwork
     """Encodes and decodes."""
     prompter: DensePrompter
     """Makes the dense prompts; on the model's device."""
@@ -104,14 +82,11 @@ def auto_prompted(model: Model) -> AutoPrompted:
     """
     if isinstance(model, AutoPrompted):
         return model
-    if not isinstance(model, DenseModel):
-        raise ModelError(
-            f"--prompts autosam: model {model.name} takes no dense prompts. Use a checkpoint of SAM or SAM 2."
-        )
+    dense = as_dense(model)
     files = prompter_of(model.name, find_checkpoint(model.name))
-    files.card.check(model.name, model.signature)
-    prompter = load_prompter(files).to(model.placement.device)
-    return AutoPrompted(model, prompter.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    files.card.check(dense.name, dense.signature)
+    prompter = load_prompter(files).to(dense.placement.device)
+    return AutoPrompted(dense, prompter.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
 def load_prompter(files: PrompterFiles) -> DensePrompter:
@@ -136,7 +111,7 @@ def load_prompter(files: PrompterFiles) -> DensePrompter:
     return prompter.eval().requires_grad_(False)
 
 
-def save_prompter(prompter: DensePrompter, model: DenseModel, folder: Path) -> None:
+def save_prompter(prompter: DensePrompter, model: DenseNetwork, folder: Path) -> None:
     """Write ``config.json`` and ``model.safetensors`` (float32) of a dense prompt network.
 
     Parameters

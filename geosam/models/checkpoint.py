@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from geosam.errors import ModelError
+from geosam.models.hub import fetch
 
 EMBEDDED = {"river-tiny": Path(__file__).parent / "river_tiny"}
 """Models that ship inside the package, by name."""
@@ -38,24 +40,21 @@ class Normalisation:
 
 
 def find_checkpoint(name: str) -> Path:
-    """Return the folder of an embedded model, a local folder, or a Hugging Face id.
+    """Return the folder of an embedded model, of a local one or of a Hugging Face id; or a local file,
+    which may be one of the original SAM repository.
 
     Raises
     ------
     ModelError
-        If it is neither embedded nor a folder with a config.json, nor at hand from the hub.
+        If it is neither embedded nor a folder with a config.json, nor a file, nor at hand from the
+        hub.
     """
     if name in EMBEDDED:
         return EMBEDDED[name]
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _check_folder(folder)
-    if folder.exists():
-        raise ModelError(
-            f"Model {name} is a file; a model is a folder with config.json and model.safetensors. "
-            "Give the folder, or river-tiny."
-        )
-    return _from_hub(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _check_folder(path)
+    return path if path.exists() else fetch(name)
 
 
 def _check_folder(folder: Path) -> Path:
@@ -70,51 +69,80 @@ def _check_folder(folder: Path) -> Path:
     return folder
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    wanted = ["*.json", "*.safetensors"]
-    try:
-        try:
-            return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-        except LocalEntryNotFoundError:
-            return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"Model {name!r} is no embedded model ({', '.join(EMBEDDED)}), no folder here, and could "
-            f"not be fetched from the Hugging Face hub ({type(error).__name__}). Fetch its config.json, "
-            "preprocessor_config.json and model.safetensors where there is a network and give their folder."
-        ) from error
-
-
-def read_config(folder: Path) -> dict:
-    """Return the checkpoint's config.json.
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the config.json of a checkpoint, or what the shapes in a file of the original SAM say.
 
     Raises
     ------
     ModelError
-        If it is not a JSON object.
+        If it is not a JSON object, or the file is something else.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    if path.is_file():
+        from geosam.models.original import describe_original
+
+        return describe_original(path)
+    config = _read_json(path / "config.json")
+    parts = [
+        name for name, value in config.items() if name.endswith("_config") and value is not None
+    ]
+    if not all(isinstance(config[name], dict) for name in parts):
         raise ModelError(
-            f"{folder / 'config.json'} cannot be read as JSON ({error}). Fetch the checkpoint anew."
-        ) from error
-    if not isinstance(config, dict):
-        raise ModelError(
-            f"{folder / 'config.json'} is not a model configuration. Fetch the checkpoint anew."
+            f"{path / 'config.json'} is not a model configuration. Fetch the checkpoint anew."
         )
     return config
 
 
-def read_normalisation(folder: Path) -> Normalisation:
-    """Return mean and standard deviation of the checkpoint's preprocessor, ImageNet's without one."""
-    settings = _preprocessor(folder)
+def side_px(config: Mapping[str, Any] | None) -> int | None:
+    """Return rows and columns of the input that a part of a configuration names, None where it
+    names none.
+
+    Raises
+    ------
+    ModelError
+        If they differ or are no number of pixels.
+    """
+    size = (config or {}).get("image_size")
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    side = sides.pop()
+    if sides or not (side is None or (isinstance(side, int) and side > 0)):
+        raise ModelError(
+            f"The configuration of a model has image_size {size!r}; geosam takes square tiles. Give "
+            "another checkpoint."
+        )
+    return side
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"{path} cannot be read as JSON ({error}). Fetch the checkpoint anew."
+        ) from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a model configuration. Fetch the checkpoint anew.")
+    return config
+
+
+def read_normalisation(path: Path) -> Normalisation:
+    """Return mean and standard deviation of the checkpoint's preprocessor, ImageNet's without one.
+
+    Raises
+    ------
+    ModelError
+        If its settings are there and do not say.
+    """
+    settings = _preprocessor(path)
     if not settings:
         return Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return Normalisation(tuple(settings["image_mean"]), tuple(settings["image_std"]))
+    try:
+        red, green, blue = zip(settings["image_mean"], settings["image_std"], strict=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"The preprocessor settings of model {path} have no image_mean and image_std. Fetch its "
+            "preprocessor_config.json anew."
+        ) from error
+    return Normalisation((red[0], green[0], blue[0]), (red[1], green[1], blue[1]))
 
 
 def draws_prompts(folder: Path) -> bool:
@@ -128,16 +156,20 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
         if path.is_file():
-            settings = json.loads(path.read_text())
+            settings = _read_json(path)
             return settings.get("image_processor", settings)
     return {}
 
 
-def sign_weights(folder: Path) -> str:
+def sign_weights(path: Path) -> str:
     """Return the SHA-256 over the checkpoint's weight files, in hexadecimal."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin")):
-        with path.open("rb") as file:
+    for part in [path] if path.is_file() else _weight_files(path):
+        with part.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))

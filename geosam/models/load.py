@@ -1,23 +1,48 @@
-"""A name, a folder or a hub id -> a model."""
+"""A name, a folder, a file or a hub id -> a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from geosam.errors import ModelError
 from geosam.models.checkpoint import find_checkpoint, read_config
 from geosam.models.device import Placement, place
+from geosam.models.known import family_of
 from geosam.models.sam import load_sam
 from geosam.models.sam2 import load_sam2
+from geosam.models.sam3 import load_sam3
+from geosam.models.sam_hq import load_sam_hq
 from geosam.types import Model
 
 BACKENDS: dict[str, Callable[[str, Path, Placement, int | None], Model]] = {
     "sam": load_sam,
+    "sam_hq": load_sam_hq,
     "sam2": load_sam2,
     "sam2_video": load_sam2,
+    "sam3_tracker": load_sam3,
+    "sam3_tracker_video": load_sam3,
+    "sam3_video": load_sam3,
 }
 """The loader of each architecture, by the ``model_type`` of its config.json."""
+
+FAULTS = (
+    OSError,
+    SafetensorError,
+    UnpicklingError,
+    StrictDataclassError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+)
+"""What transformers raises about a configuration or weights that are not what they should be."""
 
 
 def load_model(
@@ -32,7 +57,8 @@ def load_model(
     Parameters
     ----------
     name
-        ``river-tiny``, a local folder that transformers wrote, or a Hugging Face id.
+        ``river-tiny``, a local folder that transformers wrote, a Hugging Face id, or a file of the
+        original SAM repository (``.pth``).
     device, precision
         As in :func:`geosam.models.device.place`.
     tile_size
@@ -43,11 +69,31 @@ def load_model(
     ModelError
         If there is no such model, its weights are corrupt, or its architecture is not known here.
     """
-    folder = find_checkpoint(name)
-    kind = read_config(folder).get("model_type")
+    path = find_checkpoint(name)
+    kind = read_config(path).get("model_type")
     if kind not in BACKENDS:
+        raise ModelError(_unknown(name, kind))
+    try:
+        return BACKENDS[kind](name, path, place(device, precision), tile_size)
+    except FAULTS as error:
         raise ModelError(
-            f"Model {name} has model_type {kind!r}; geosam loads {', '.join(BACKENDS)}. "
-            "Give one of those."
+            f"Model {name} in {path} cannot be loaded ({_first_line(error)}). Its configuration or weights "
+            "may be corrupt: fetch the checkpoint anew."
+        ) from error
+
+
+def _unknown(name: str, kind: str | None) -> str:
+    family = family_of(kind)
+    if family is not None:
+        return (
+            f"Model {name} is {family.name} and needs {family.needs}. Give a checkpoint of another family, "
+            "for example facebook/sam2.1-hiera-tiny."
         )
-    return BACKENDS[kind](name, folder, place(device, precision), tile_size)
+    return (
+        f"Model {name} has model_type {kind!r}; geosam loads {', '.join(BACKENDS)}. "
+        "Give one of those."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -84,90 +83,6 @@ def _drawn(
         for i, p in enumerate(prompts)
     ]
     return torch.from_numpy(np.stack(maps))[:, None]
-
-
-def decode_prompts(
-    network: Any,
-    embeddings: Any,
-    prompts: Sequence[PixelPrompts],
-    mask_size: tuple[int, int],
-    size: int,
-    placement: Placement,
-    draw: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the prompts of n tiles with a SAM class of transformers.
-
-    Parameters
-    ----------
-    network
-        Takes ``image_embeddings`` and what :func:`prompt_tensors` gives.
-    embeddings
-        Of the n tiles, as the class wants them.
-    prompts
-        One a tile, all of one kind.
-    mask_size
-        (height, width) of the network's mask input.
-    size
-        Rows and columns of the answer.
-    placement
-        Where the network runs.
-    draw
-        Whether clicks and boxes are drawn into the mask prompt as well.
-
-    Returns
-    -------
-    tuple
-        Logits (n, size, size) and predicted IoU (n,), both float32.
-    """
-    several = wants_several_masks(prompts[0].kind)
-    with torch.inference_mode():
-        logits, scores = best_masks(
-            *_answers(network, embeddings, prompts, mask_size, size, placement, draw, several)
-        )
-        return upsample(logits, size), scores.float().cpu().numpy()
-
-
-def decode_every_mask(
-    network: Any,
-    embeddings: Any,
-    prompts: Sequence[PixelPrompts],
-    mask_size: tuple[int, int],
-    size: int,
-    placement: Placement,
-    draw: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Decode as :func:`decode_prompts`, and keep all m masks of an ambiguous prompt.
-
-    Returns
-    -------
-    tuple
-        Logits (n, m, size, size) and predicted IoU (n, m), both float32.
-    """
-    with torch.inference_mode():
-        logits, scores = _answers(
-            network, embeddings, prompts, mask_size, size, placement, draw, several=True
-        )
-        full = upsample(logits.flatten(0, 1), size)
-        return full.reshape(*scores.shape, size, size), scores.float().cpu().numpy()
-
-
-def _answers(
-    network: Any,
-    embeddings: Any,
-    prompts: Sequence[PixelPrompts],
-    mask_size: tuple[int, int],
-    size: int,
-    placement: Placement,
-    draw: bool,
-    several: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (n, m, h, w) and predicted IoU (n, m) as the network gives them."""
-    output = network(
-        image_embeddings=embeddings,
-        multimask_output=several,
-        **prompt_tensors(prompts, mask_size, placement, size if draw else None),
-    )
-    return output.pred_masks[:, 0], output.iou_scores[:, 0]
 
 
 def wants_several_masks(kind: tuple[int, bool, bool]) -> bool:

@@ -5,100 +5,31 @@ Ravi et al. 2024, SAM 2: Segment Anything in Images and Videos, https://arxiv.or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from geosam.errors import ModelError
-from geosam.models.checkpoint import Normalisation, draws_prompts, read_normalisation, sign_weights
+from geosam.models.checkpoint import draws_prompts, read_normalisation, sign_weights
 from geosam.models.device import Placement
+from geosam.models.network import DenseNetwork
 from geosam.models.pretrained import load_pretrained
-from geosam.models.prompt_tensors import decode_every_mask, decode_prompts
-from geosam.types import Features, PixelPrompts
+from geosam.models.pyramid import NoPositions, PyramidModel, scaled, stepped_size
+from geosam.types import Features
 
 SIZE_STEP = 32
 """Input sizes are multiples of this, so that every stage of the encoder has whole cells."""
 
 
-class NoPositions(torch.nn.Module):
-    """Stands in for the neck's sine encoding: image segmentation never reads it, and computing it
-    took a quarter of the encoder's time.
-    """
-
-    def forward(
-        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: object = None
-    ) -> torch.Tensor:
-        """One zero, whatever the shape asked for, (1, 1, 1, 1)."""
-        return torch.zeros(1, 1, 1, 1, device=device, dtype=dtype)
-
-
 @dataclass(frozen=True)
-class Sam2:
-    """A SAM 2 checkpoint. No weight depends on the input size, so any multiple of 32 will do."""
-
-    name: str
-    signature: str
-    size: int
-    normalisation: Normalisation
-    placement: Placement
-    network: Any
-    draws: bool = False
-    """Whether clicks and boxes are drawn into the mask prompt as well."""
-
-    def encode(self, pixels: np.ndarray) -> Features:
-        """Turn (n, 3, size, size) float32 in [0, 1] into three maps, finest first."""
-        batch = torch.as_tensor(self.normalisation.apply(pixels))
-        with torch.inference_mode(), self.placement.cast():
-            maps = self.network.get_image_embeddings(batch.to(self.placement.device))
-        return {f"level{i}": feature_map.float() for i, feature_map in enumerate(maps)}
-
-    def decode(
-        self, features: Features, prompts: Sequence[PixelPrompts]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (n, size, size) and predicted IoU (n,), one for each tile."""
-        maps = [features[f"level{i}"] for i in range(len(features))]
-        mask_size = self.network.prompt_encoder.mask_input_size
-        return decode_prompts(
-            self.network, maps, prompts, mask_size, self.size, self.placement, self.draws
-        )
-
-    def decode_all(
-        self, features: Features, prompts: Sequence[PixelPrompts]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return every mask of an ambiguous prompt: logits (n, m, size, size), scores (n, m)."""
-        maps = [features[f"level{i}"] for i in range(len(features))]
-        mask_size = self.network.prompt_encoder.mask_input_size
-        return decode_every_mask(
-            self.network, maps, prompts, mask_size, self.size, self.placement, self.draws
-        )
-
-    @property
-    def dense_shape(self) -> tuple[int, int, int]:
-        """Channels, rows and columns of a dense prompt."""
-        rows, cols = self.network.prompt_encoder.image_embedding_size
-        return self.network.config.prompt_encoder_config.hidden_size, rows, cols
+class Sam2(PyramidModel, DenseNetwork):
+    """A SAM 2 checkpoint. Any multiple of 32 will do as its input size."""
 
     def decode_dense(
         self, features: Features, dense: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode dense prompts without any point or box, differentiably.
-
-        Parameters
-        ----------
-        features
-            Of n tiles.
-        dense
-            (n, channels, rows, columns), in the place of the prompt encoder's.
-
-        Returns
-        -------
-        tuple
-            Logits (n, 4 rows, 4 columns) and predicted IoU (n,).
-        """
+        """Decode dense prompts (n, channels, rows, columns) of n tiles and nothing else."""
         *finer, coarsest = (features[f"level{i}"] for i in range(len(features)))
         n, device = len(coarsest), coarsest.device
         positions = self.network.get_image_wide_positional_embeddings()
@@ -120,7 +51,7 @@ class Sam2:
         return masks[:, 0, 0], scores[:, 0, 0]
 
 
-def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | None) -> Sam2:
+def load_sam2(name: str, path: Path, placement: Placement, tile_size: int | None) -> Sam2:
     """Load a SAM 2 checkpoint from a folder, for its own input size or another.
 
     Raises
@@ -130,32 +61,18 @@ def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | No
     """
     from transformers import Sam2Config, Sam2Model
 
-    config: Any = Sam2Config.from_pretrained(folder)
-    size = tile_size or int(config.prompt_encoder_config.image_size)
-    if size % SIZE_STEP:
-        raise ModelError(
-            f"--tile-size {size}: {name} takes multiples of {SIZE_STEP} px. Use {size // SIZE_STEP * SIZE_STEP or SIZE_STEP}."
-        )
-    _resize(config, size)
-    network = load_pretrained(Sam2Model, name, folder, placement, config=config)
-    vision: Any = network.vision_encoder
-    vision.neck.position_encoding = NoPositions()
-    return Sam2(
-        name,
-        sign_weights(folder),
-        size,
-        read_normalisation(folder),
-        placement,
-        network,
-        draws_prompts(folder),
-    )
+    config: Any = Sam2Config.from_pretrained(path)
+    own = int(config.prompt_encoder_config.image_size)
+    size = stepped_size(name, own, tile_size, SIZE_STEP)
+    _resize(config, size, own)
+    network: Any = load_pretrained(Sam2Model, name, path, placement, config=config)
+    network.vision_encoder.neck.position_encoding = NoPositions()
+    facts = (sign_weights(path), size, read_normalisation(path), placement, network)
+    return Sam2(name, *facts, draws_prompts(path))
 
 
-def _resize(config: Any, size: int) -> None:
+def _resize(config: Any, size: int, own: int) -> None:
     """Write the input size into every part of the configuration that repeats it."""
-    old = config.prompt_encoder_config.image_size
     vision = config.vision_config
-    vision.backbone_feature_sizes = [
-        [side * size // old for side in sides] for sides in vision.backbone_feature_sizes
-    ]
+    vision.backbone_feature_sizes = scaled(vision.backbone_feature_sizes, size, own)
     config.prompt_encoder_config.image_size = size

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 DEFAULT_RANK = 8
-ADAPTED = "qkv"
+ADAPTED = ("qkv", "q_proj", "k_proj", "v_proj")
 """The layers of the encoder's blocks that get an adapter."""
 
 
@@ -33,7 +33,7 @@ class LowRank(nn.Module):
 def add_adapters(encoder: nn.Module, rank: int) -> None:
     """Give every attention layer of an image encoder an adapter, in place."""
     for name, module in list(encoder.named_modules()):
-        if name.split(".")[-1] == ADAPTED and isinstance(module, nn.Linear):
+        if name.split(".")[-1] in ADAPTED and isinstance(module, nn.Linear):
             parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +18,23 @@ from torch import nn
 from torch.nn import functional
 
 from geosam.models.autosam import load_prompter, save_prompter
-from geosam.models.checkpoint import find_checkpoint
+from geosam.models.checkpoint import find_checkpoint, sign_weights
 from geosam.models.dense_prompter import DensePrompter, PrompterConfig
+from geosam.models.network import DenseNetwork
 from geosam.models.prompter_files import prompter_of
 from geosam.models.registry import AUTOSAM
-from geosam.models.sam import Sam
-from geosam.models.sam2 import Sam2
-from geosam.training.embeddings import Change, FreshTiles, StoredTiles, Tiles, check_size, encode
+from geosam.training.embeddings import Change, FreshTiles, StoredTiles, Tiles, check_size
 from geosam.training.freeze import check_frozen, sign_frozen
 from geosam.training.losses import as_target, parse_loss
 from geosam.training.recipe import AUTOSAM_LOSSES, Recipe
 from geosam.training.sample import Sample
+from geosam.training.saving import save_network
 from geosam.training.scores import Answered, figures
 
 _PROBES = 8
 
 
-def new_prompter(model: Sam | Sam2, seed: int = 0) -> DensePrompter:
+def new_prompter(model: DenseNetwork, seed: int = 0) -> DensePrompter:
     """Make an untrained dense prompt network that fits a model.
 
     It starts at the model's "no dense prompt", and reaches about twice as far as mask prompts do.
@@ -47,7 +47,7 @@ def new_prompter(model: Sam | Sam2, seed: int = 0) -> DensePrompter:
         return DensePrompter(config, rest, reach).to(model.placement.device)
 
 
-def start_prompter(model: Sam | Sam2, source: Path, seed: int) -> DensePrompter:
+def start_prompter(model: DenseNetwork, source: Path, seed: int) -> DensePrompter:
     """Return the network that lies beside a checkpoint, to be trained on, or else a new one."""
     if not (source / AUTOSAM).is_dir():
         return new_prompter(model, seed)
@@ -56,7 +56,7 @@ def start_prompter(model: Sam | Sam2, source: Path, seed: int) -> DensePrompter:
     return load_prompter(files).to(model.placement.device).requires_grad_(True)
 
 
-def _prompt_range(model: Sam | Sam2) -> tuple[torch.Tensor, torch.Tensor]:
+def _prompt_range(model: DenseNetwork) -> tuple[torch.Tensor, torch.Tensor]:
     """What the model takes for no dense prompt, and how far from it some of its own go."""
     encoder = model.network.prompt_encoder
     _, rows, cols = model.dense_shape
@@ -86,7 +86,7 @@ class Shown:
 class PromptedTiles:
     """The tiles of a training or validation part, with their pixels."""
 
-    model: Sam | Sam2
+    model: DenseNetwork
     """Embeds them."""
 
     samples: Sequence[Sample]
@@ -113,7 +113,7 @@ class PromptedTiles:
         if self.stored is not None and self.change is None:
             return self.stored.read(items, epoch).features
         with torch.no_grad():
-            return encode(self.model, pixels)
+            return self.model.embed(pixels)
 
 
 class AutoSam:
@@ -121,7 +121,7 @@ class AutoSam:
 
     Parameters
     ----------
-    model : Sam or Sam2
+    model : DenseNetwork
         Frozen: gradients go through its decoder and change nothing in it.
     prompter : DensePrompter
         Is trained; on the model's device.
@@ -137,7 +137,7 @@ class AutoSam:
 
     def __init__(
         self,
-        model: Sam | Sam2,
+        model: DenseNetwork,
         prompter: DensePrompter,
         training: PromptedTiles,
         validation: PromptedTiles,
@@ -213,16 +213,26 @@ class AutoSam:
             If a weight of the checkpoint changed.
         """
         check_frozen(self.model.network, (), self._signed)
-        for path in self.source.iterdir():
-            if path.is_file() and path.suffix in (".json", ".safetensors", ".bin"):
-                shutil.copy(path, folder / path.name)
+        model = self.model
+        if self.source.is_file():
+            # One of the original repository: beside it is no place, so it becomes a folder.
+            save_network(model, self.source, folder)
+            model = replace(model, signature=sign_weights(folder))
+        else:
+            _copy_checkpoint(self.source, folder)
         beside = folder / AUTOSAM
         beside.mkdir()
-        save_prompter(self.prompter, self.model, beside)
+        save_prompter(self.prompter, model, beside)
+
+
+def _copy_checkpoint(source: Path, folder: Path) -> None:
+    for path in source.iterdir():
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".bin"):
+            shutil.copy(path, folder / path.name)
 
 
 def auto_sam(
-    model: Sam | Sam2,
+    model: DenseNetwork,
     samples: tuple[Sequence[Sample], Sequence[Sample]],
     tiles: tuple[Tiles, Tiles],
     recipe: Recipe,

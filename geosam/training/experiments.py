@@ -12,8 +12,7 @@ import numpy as np
 
 from geosam.clock import Clock
 from geosam.errors import ModelError, OptionError, TrainingError
-from geosam.models.sam import Sam
-from geosam.models.sam2 import Sam2
+from geosam.models.network import NetworkModel
 from geosam.progress import Bar, count
 from geosam.training.embeddings import Tiles
 from geosam.training.experiment_table import (
@@ -83,7 +82,7 @@ class Bench:
     parts: Parts
     """The samples."""
 
-    model: Sam | Sam2
+    model: NetworkModel
     """What all start from; cells train copies of it."""
 
     tiles: PartTiles

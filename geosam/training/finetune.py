@@ -10,8 +10,7 @@ from typing import Any
 
 from geosam.clock import Clock
 from geosam.errors import OptionError
-from geosam.models.sam import Sam
-from geosam.models.sam2 import Sam2
+from geosam.models.network import NetworkModel
 from geosam.progress import Bar, count
 from geosam.training.embeddings import Tiles
 from geosam.training.fit import BEST, Progress, Watch, fit
@@ -140,7 +139,7 @@ def train(
 
 def train_parts(
     parts: Parts,
-    model: Sam | Sam2,
+    model: NetworkModel,
     source: Path,
     recipe: Recipe,
     output: Path,

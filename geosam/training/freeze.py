@@ -76,7 +76,7 @@ def free_part(network: Any, part: Part) -> dict[str, nn.Parameter]:
     Parameters
     ----------
     network
-        A ``SamModel`` or ``Sam2Model``.
+        A promptable network of transformers.
     part
         What is trained.
 
@@ -115,6 +115,8 @@ def encoder_blocks(network: Any) -> tuple[str, nn.ModuleList]:
     encoder = network.vision_encoder
     if hasattr(encoder, "layers"):
         return "vision_encoder.layers", encoder.layers
+    if hasattr(encoder.backbone, "layers"):
+        return "vision_encoder.backbone.layers", encoder.backbone.layers
     return "vision_encoder.backbone.blocks", encoder.backbone.blocks
 
 

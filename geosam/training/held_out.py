@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geosam.models.sam import Sam
-from geosam.models.sam2 import Sam2
+from geosam.models.network import NetworkModel
 from geosam.summaries import SetEvaluation
 from geosam.training.learner import PartTiles, load_learner, make_trainee
 from geosam.training.parts import Parts
@@ -75,7 +74,7 @@ def examine_held_out(
 
 
 def measure(
-    model: Sam | Sam2, source: Path, parts: Parts, tiles: PartTiles, recipe: Recipe
+    model: NetworkModel, source: Path, parts: Parts, tiles: PartTiles, recipe: Recipe
 ) -> SetEvaluation | None:
     """Measure one network on the test part; None where no tile can be answered."""
     seen = tiles.seen_by(model)

@@ -9,8 +9,7 @@ from pathlib import Path
 from geosam.errors import ModelError
 from geosam.models.checkpoint import find_checkpoint
 from geosam.models.load import load_model
-from geosam.models.sam import Sam
-from geosam.models.sam2 import Sam2
+from geosam.models.network import NetworkModel, as_dense
 from geosam.progress import Bar, count
 from geosam.training.autosam import auto_sam
 from geosam.training.embeddings import FreshTiles, Tiles, store_tiles
@@ -39,12 +38,12 @@ class PartTiles:
     test: Tiles
     """To look at when the training is over."""
 
-    def seen_by(self, model: Sam | Sam2) -> PartTiles:
+    def seen_by(self, model: NetworkModel) -> PartTiles:
         """Return the same tiles as another network sees them: kept embeddings stay as they are."""
         return PartTiles(*(_seen_by(t, model) for t in (self.train, self.validation, self.test)))
 
 
-def load_learner(recipe: Recipe, device: str, name: str = "") -> tuple[Sam | Sam2, Path]:
+def load_learner(recipe: Recipe, device: str, name: str = "") -> tuple[NetworkModel, Path]:
     """Load what a recipe starts from, and say where it lies.
 
     Parameters
@@ -59,7 +58,7 @@ def load_learner(recipe: Recipe, device: str, name: str = "") -> tuple[Sam | Sam
     Raises
     ------
     ModelError
-        If it is no SAM or SAM 2.
+        If it is no promptable network, or takes no dense prompts where these are trained.
     OptionError
         If the recipe names no such loss or part: said here, before the tiles are embedded.
     """
@@ -71,8 +70,10 @@ def load_learner(recipe: Recipe, device: str, name: str = "") -> tuple[Sam | Sam
     model = load_model(
         found, device=device, precision=recipe.fit.precision, tile_size=settings.tile_size
     )
-    if not isinstance(model, (Sam, Sam2)):
+    if not isinstance(model, NetworkModel):
         raise ModelError(f"Model {found} is no SAM and cannot be trained here.")
+    if settings.part == "autosam":
+        as_dense(model)
     if settings.start == "scratch" and not name:
         start_anew(model.network, recipe.fit.seed)
     return model, find_checkpoint(found)
@@ -85,7 +86,7 @@ def keeps_embeddings(recipe: Recipe) -> bool:
 
 
 def embed_parts(
-    parts: Parts, model: Sam | Sam2, recipe: Recipe, folder: Path, progress: bool, team: Team
+    parts: Parts, model: NetworkModel, recipe: Recipe, folder: Path, progress: bool, team: Team
 ) -> PartTiles:
     """Return the tiles of all parts, embedded once into a folder where that is possible."""
     if not keeps_embeddings(recipe):
@@ -98,7 +99,7 @@ def embed_parts(
     return PartTiles(*found)
 
 
-def fresh_tiles(parts: Parts, model: Sam | Sam2, recipe: Recipe) -> PartTiles:
+def fresh_tiles(parts: Parts, model: NetworkModel, recipe: Recipe) -> PartTiles:
     """Return the tiles of all parts, embedded whenever they are read."""
     plan = recipe.fit
     varies = plan.flip or plan.colour > 0
@@ -110,7 +111,7 @@ def fresh_tiles(parts: Parts, model: Sam | Sam2, recipe: Recipe) -> PartTiles:
 
 def _stored_tiles(
     samples: Sequence[Sample],
-    model: Sam | Sam2,
+    model: NetworkModel,
     recipe: Recipe,
     folder: Path,
     bar: Bar,
@@ -126,15 +127,15 @@ def _stored_tiles(
     return stored
 
 
-def _seen_by(tiles: Tiles, model: Sam | Sam2) -> Tiles:
+def _seen_by(tiles: Tiles, model: NetworkModel) -> Tiles:
     return replace(tiles, model=model) if isinstance(tiles, FreshTiles) else tiles
 
 
 def make_trainee(
-    model: Sam | Sam2, parts: Parts, tiles: PartTiles, recipe: Recipe, source: Path
+    model: NetworkModel, parts: Parts, tiles: PartTiles, recipe: Recipe, source: Path
 ) -> Trainee:
     """Put together what the loop of :mod:`geosam.training.fit` trains."""
     if recipe.model.part == "autosam":
         samples = (parts.train, parts.validation)
-        return auto_sam(model, samples, (tiles.train, tiles.validation), recipe, source)
+        return auto_sam(as_dense(model), samples, (tiles.train, tiles.validation), recipe, source)
     return Promptable(model, tiles.train, tiles.validation, recipe, source)

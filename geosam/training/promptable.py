@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from geosam.errors import InputError
-from geosam.models.pretrained import silence
-from geosam.models.sam import Sam
-from geosam.models.sam2 import Sam2
-from geosam.training.adapters import merged_state
+from geosam.models.network import NetworkModel
 from geosam.training.answers import Answer, answer, enlarged
 from geosam.training.clicks import seeded
 from geosam.training.embeddings import Seen, Tiles
@@ -27,11 +21,9 @@ from geosam.training.mask_choice import choose
 from geosam.training.prompting import correct_prompt, draw_prompt
 from geosam.training.recipe import Recipe
 from geosam.training.sample import WATER
+from geosam.training.saving import save_network
 from geosam.training.scores import Answered, figures
 from geosam.types import PixelPrompts
-
-SETTINGS = ("preprocessor_config.json", "processor_config.json")
-"""What a checkpoint says of the images it takes."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Judged:
 
 
 class Promptable:
-    """A SAM or SAM 2 with the tiles it learns from; a :class:`geosam.training.trainee.Trainee`.
+    """A promptable network with the tiles it learns from; a :class:`geosam.training.trainee.Trainee`.
 
     Parameters
     ----------
@@ -66,7 +58,7 @@ class Promptable:
     """
 
     def __init__(
-        self, model: Sam | Sam2, train: Tiles, validation: Tiles, recipe: Recipe, source: Path
+        self, model: NetworkModel, train: Tiles, validation: Tiles, recipe: Recipe, source: Path
     ) -> None:
         self._model, self._train, self._validation = model, train, validation
         self._recipe, self._source = recipe, source
@@ -191,11 +183,7 @@ class Promptable:
             If a tensor changed that was not to be trained; nothing is written then.
         """
         check_frozen(self._model.network, self._free, self._signed)
-        with silence():
-            self._model.network.save_pretrained(
-                folder, state_dict=merged_state(self._model.network)
-            )
-        _copy_settings(self._model, self._source, folder)
+        save_network(self._model, self._source, folder)
 
 
 def _usable(tiles: Tiles, recipe: Recipe) -> list[int]:
@@ -221,16 +209,3 @@ def _corrected(
 
 def _mean_of_rounds(rounds: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: torch.stack([losses[name] for losses in rounds]).mean(0) for name in rounds[0]}
-
-
-def _copy_settings(model: Sam | Sam2, source: Path, folder: Path) -> None:
-    """Write the preprocessor settings of the checkpoint, or those it was used with."""
-    there = [source / name for name in SETTINGS if (source / name).is_file()]
-    for path in there:
-        shutil.copyfile(path, folder / path.name)
-    if not there:
-        facts: dict[str, Any] = {
-            "image_mean": list(model.normalisation.mean),
-            "image_std": list(model.normalisation.std),
-        }
-        (folder / SETTINGS[0]).write_text(json.dumps(facts, indent=2) + "\n")

@@ -92,7 +92,8 @@ class ModelRecipe:
     """What is trained."""
 
     name: str = "river-tiny"
-    """As ``--model``: an embedded model, a folder, or a Hugging Face id."""
+    """As ``--model``: an embedded model, a folder, a .pth file of the original SAM, or a
+    Hugging Face id."""
 
     start: str = "checkpoint"
     """``checkpoint`` goes on from its weights, ``scratch`` keeps its layout only."""

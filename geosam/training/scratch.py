@@ -18,7 +18,7 @@ def start_anew(network: nn.Module, seed: int) -> None:
     Parameters
     ----------
     network
-        A ``SamModel`` or ``Sam2Model``.
+        A promptable network of transformers.
     seed
         The same seed, the same weights.
 

@@ -16,7 +16,7 @@ from transformers.models.sam2.configuration_sam2 import (
     Sam2VisionConfig,
 )
 
-from geosam.models.sam2 import NoPositions
+from geosam.models.pyramid import NoPositions
 from geosam.training.river_tiny.targets import STRIDE
 from geosam.training.river_tiny.tiles import NODATA_FILL
 from geosam.training.scratch import start_anew

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import Sam2Model
 
-from geosam.models.sam2 import NoPositions
+from geosam.models.pyramid import NoPositions
 from geosam.models.unet import CoarseWaterNet, load_coarse
 from geosam.summaries import DRY_SHARE, ImageScores, score_label, summarise
 from geosam.training.river_tiny.batch_prompts import Prompts

@@ -33,7 +33,7 @@ from geosam.prompts.from_mask import mask_prompts
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
 from geosam.prompts.vector import read_prompts, table_prompts
 from geosam.runs import as_paths, inspect_source, scene_store, view_scene
-from geosam.segmentation import PromptSource, probability
+from geosam.segmentation import PromptSource
 from geosam.tasks import task
 from geosam.types import Model, Window
 from geosam.vectors import outlines
@@ -80,7 +80,7 @@ class Answers:
             self.masks[self._key(number, mask)], given, number, self.prepared.grid
         )
         whole = _spread(logits, window, self.prepared.views.working)
-        return water_probability(self.prepared, probability(whole))
+        return water_probability(self.prepared, whole)
 
     def choose(self, masks: Mapping[int, int]) -> Answers:
         """Return the same with one mask of some objects chosen: object -> mask, from 1.

@@ -24,6 +24,8 @@ ENTRY_CLICKS = 3
 """Clicks on each part of an object that enters a tile from beside."""
 MOST_ENTRY_CLICKS = 6
 """Clicks on all of them together."""
+LEAST_LOGIT = 0.01
+"""What holds an object together is surer than this: less is 0.5 once it is rounded for a file."""
 NEAR_PX = 2
 """How far from a mask a click may lie and still be on it."""
 
@@ -287,9 +289,9 @@ def _joined(logits: np.ndarray, prompts: PixelPrompts) -> np.ndarray:
 
 def _keep(logits: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Take the parts of a mask that hold no seed out of it; all stay where none does."""
-    mask = logits > 0
+    mask = logits > LEAST_LOGIT
     kept = connected(mask, seeds & mask)
-    return np.where(mask & ~kept, -np.abs(logits), logits) if kept.any() else logits
+    return np.where((logits > 0) & ~kept, -np.abs(logits), logits) if kept.any() else logits
 
 
 def _marks(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -108,8 +108,8 @@ def _checked(table: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
     """Return one row a geometry, each of them somewhere and with a CRS."""
     if table.crs is None:
         raise PromptError(f"{name} has no CRS. Save it again with the CRS of its coordinates.")
-    nowhere = table.geometry.isna() | table.geometry.is_empty
-    numbers = np.flatnonzero(nowhere) + 1
+    bounds = shapely.bounds(np.asarray(table.geometry.values))
+    numbers = np.flatnonzero(~np.isfinite(bounds).all(axis=1)) + 1
     if len(numbers):
         raise PromptError(
             f"{name}: row {numbers[0]} has no coordinates (empty or NaN; {len(numbers)} such rows). "

@@ -10,6 +10,8 @@ _HOMES = {
     "Report": "geosam.runs",
     "open_scene": "geosam.raster",
     "segment": "geosam.pipeline",
+    "ask": "geosam.asking",
+    "Answers": "geosam.asking",
     "outlines": "geosam.vectors",
     "islands": "geosam.vectors",
     "evaluate": "geosam.evaluation",

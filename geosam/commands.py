@@ -14,6 +14,7 @@ import pandas as pd
 from geosam import __version__
 from geosam.clock import Clock
 from geosam.durable import Durable
+from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
@@ -177,7 +178,7 @@ def fill_store(scene: Scene, *, progress: bool = False, **options: Any) -> Writt
             keep = Durable(job.folder, crew, job.clock, job.show)
             prepared = prepare_job(job, model, keep)
             store = prepared.store
-            assert store is not None
+            assert isinstance(store, EmbeddingStore)
             before = store.count()
             wanted = encode_prepared(prepared, chosen.batch_size, keep)
     counts = {"tiles": len(prepared.grid), "wanted": wanted, "encoded": store.count() - before}

@@ -54,8 +54,17 @@ class Decision:
     """The choices in sentences, for a person."""
 
 
-def decide(views: Views, options: Options) -> Decision:
+def decide(views: Views, options: Options, *, own: bool = False) -> Decision:
     """Choose composite, stretch, prompt source and threshold from the preview of the whole scene.
+
+    Parameters
+    ----------
+    views
+        The scene.
+    options
+        What was asked for.
+    own
+        Whether prompts of a user's own are at hand already, so that none are looked for.
 
     Raises
     ------
@@ -66,8 +75,9 @@ def decide(views: Views, options: Options) -> Decision:
     """
     roles = views.roles
     composite = choose_composite(roles, options.composite)
-    source, reason = choose_source(roles, options)
-    witness, speaks = choose_witness(roles, source, options)
+    source, reason = ("vector", "Prompts: as given.") if own else choose_source(roles, options)
+    made_from = set() if own or source != "vector" else prompt_origins(options.prompts)
+    witness, speaks = choose_witness(roles, source, made_from, options)
     notes = [f"The model sees {', '.join(composite)}.", reason]
     decision = Decision(
         composite, _fit(views, composite, options), source, witness=witness, speaks=speaks
@@ -119,12 +129,13 @@ def _network_knows(decision: Decision, threshold: Threshold) -> bool:
 
 
 def choose_witness(
-    roles: Collection[str], source: str, options: Options
+    roles: Collection[str], source: str, made_from: Collection[str], options: Options
 ) -> tuple[str | None, bool]:
     """Return what finds water beside the model, and whether its logits are added to the model's.
 
     The prompts' own source, the index where a raster is a hint, what a file of prompts says it was
-    made from; beside prompts of a user's own what would prompt by itself.
+    made from (`made_from`); beside prompts of a user's own what would prompt by itself, unless no
+    dense prompt is wanted.
     """
     by_index = "index" if choose_index(roles) not in (None, "ndvi") else None
     if source in ("index", "hsv", "learned"):
@@ -132,10 +143,11 @@ def choose_witness(
     if source == "raster":
         return by_index, True
     if source == "vector":
-        made_from = prompt_origins(options.prompts)
         saved = next((w for w in ("index", "learned", "hsv") if w in made_from), None)
         found = by_index or ("learned" if set(RGB) <= set(roles) else None)
-        return (saved, True) if made_from - {"user"} else (found, False)
+        if set(made_from) - {"user"}:
+            return saved, True
+        return found if options.dense else None, False
     return None, False
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +51,16 @@ class EmbeddingStore:
         """
         arrays = self._open()
 
-        def embed(which: Sequence[int], pixels: np.ndarray) -> Features:
-            from geosam.models.features import from_half, to_half
+        def holds(tile: Tile) -> bool:
+            return bool(arrays[ENCODED][self._place(tile)])
 
-            places = [self._place(tiles[i]) for i in which]
-            missing = [k for k, place in enumerate(places) if not arrays[ENCODED][place]]
-            if missing:
-                fresh = to_half(model.encode(pixels[missing]))
-                for n, k in enumerate(missing):
-                    self._write(arrays, places[k], {name: fresh[name][n] for name in self.names})
-            there = [self._read(arrays, place) for place in places]
-            return from_half(
-                {name: np.stack([maps[name] for maps in there]) for name in self.names}, model
-            )
+        def keep(tile: Tile, maps: Mapping[str, np.ndarray]) -> None:
+            self._write(arrays, self._place(tile), {name: maps[name] for name in self.names})
 
-        return embed
+        def recall(tile: Tile) -> dict[str, np.ndarray]:
+            return self._read(arrays, self._place(tile))
+
+        return _remembering(model, tiles, holds, keep, recall)
 
     def count(self) -> int:
         """Return the number of tiles that are there."""
@@ -107,6 +102,57 @@ class EmbeddingStore:
             f"--store {self.folder} is damaged at tile {place[0] + self.first[0]}_"
             f"{place[1] + self.first[1]} ({reason}). Delete the folder, and it is filled anew."
         )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Embeddings of some tiles by one model, for as long as the program runs."""
+
+    maps: dict[tuple[int, int], Mapping[str, np.ndarray]] = field(default_factory=dict)
+    """The model's feature maps in float16, by the index of the tile."""
+    grows: bool = True
+    """Whether what is encoded is remembered as well."""
+
+    def embedder(self, model: Model, tiles: Sequence[Tile]) -> Embed:
+        """Return what gives the features of tiles: from here, else from the model, which is then
+        remembered.
+        """
+        return _remembering(
+            model,
+            tiles,
+            lambda tile: tile.index in self.maps,
+            lambda tile, maps: self.maps.update({tile.index: maps} if self.grows else {}),
+            lambda tile: self.maps[tile.index],
+        )
+
+
+Embeddings = EmbeddingStore | Memory
+"""Where embeddings are kept and looked for."""
+
+
+def _remembering(
+    model: Model,
+    tiles: Sequence[Tile],
+    holds: Callable[[Tile], bool],
+    keep: Callable[[Tile, Mapping[str, np.ndarray]], None],
+    recall: Callable[[Tile], Mapping[str, np.ndarray]],
+) -> Embed:
+    """Return what encodes the tiles that are not held, keeps them, and recalls all."""
+
+    def embed(which: Sequence[int], pixels: np.ndarray) -> Features:
+        from geosam.models.features import from_half, to_half
+
+        wanted = [tiles[i] for i in which]
+        there = [recall(tile) if holds(tile) else {} for tile in wanted]
+        missing = [k for k, maps in enumerate(there) if not maps]
+        if missing:
+            fresh = to_half(model.encode(pixels[missing]))
+            for n, k in enumerate(missing):
+                there[k] = {name: maps[n] for name, maps in fresh.items()}
+                keep(wanted[k], there[k])
+        return from_half({name: np.stack([m[name] for m in there]) for name in there[0]}, model)
+
+    return embed
 
 
 def sign(model: Model, stretch: Stretch, grid: TileGrid, fingerprint: str) -> dict[str, Any]:

@@ -34,13 +34,15 @@ from geosam.coarse import (
 )
 from geosam.decision import Decision, decide
 from geosam.durable import Durable, Keep, Lazy
-from geosam.embeddings import EmbeddingStore
+from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError
 from geosam.mosaic import Index, Mosaic, work_task
+from geosam.objects import Sight, followed_polygons, object_numbers
 from geosam.options import Options
+from geosam.prompts.asked import check_asked
 from geosam.prompts.automatic import PromptRule
 from geosam.prompts.meant import with_water_meant
-from geosam.prompts.scene_prompts import ScenePrompts, dense_mask
+from geosam.prompts.scene_prompts import ScenePrompts, dense_mask, merge_prompts
 from geosam.prompts.vector import read_prompts
 from geosam.raster import open_coarse
 from geosam.regrid import onto_scene
@@ -82,7 +84,7 @@ class Prepared:
     """The tiles on the model's grid."""
     prompts: PromptSource
     """Where prompts come from."""
-    store: EmbeddingStore | None = None
+    store: Embeddings | None = None
     """Where embeddings are kept."""
 
 
@@ -130,6 +132,7 @@ def prepare(
     model: Model | None = None,
     keep: Keep = LAZY,
     decision: Decision | None = None,
+    store: Embeddings | None = None,
 ) -> Prepared:
     """Choose, load the model, lay out the tiles, and find out where prompts come from."""
     decision = decision or decide(views, options)
@@ -137,11 +140,60 @@ def prepare(
     if decision.source == "autosam":
         model = self_prompted(model)
     grid = tile_grid(views.working.odc.geobox, model, options)
-    prompts = prompt_source(views, decision, options, model.size, keep)
-    prepared = Prepared(views, decision, model, grid, prompts)
+    if decision.source == "vector" and not decision.speaks:
+        given = read_prompts(options.prompts, grid.geobox)
+        return followed(prepare_own(views, decision, model, grid, given, options, keep, store))
+    prompts = prompt_source(views, decision, options, keep)
+    prepared = Prepared(views, decision, model, grid, prompts, store)
     for k in range(1, _rounds(decision, options)):
         prepared = ask_again(prepared, options, keep, k)
     return prepared
+
+
+def prepare_own(
+    views: Views,
+    decision: Decision,
+    model: Model,
+    grid: TileGrid,
+    given: ScenePrompts,
+    options: Options,
+    keep: Keep = LAZY,
+    store: Embeddings | None = None,
+) -> Prepared:
+    """Check prompts of a user's own, and add the water that they mean.
+
+    Raises
+    ------
+    PromptError
+        If they contradict one another, or lie where there is no data.
+    """
+    check_asked(given, views.working)
+    if decision.witness is not None:
+        water = water_evidence(views, decision, options, keep)
+
+        def find(window: Window) -> np.ndarray:
+            return water[window.slices()].values > 0
+
+        given = with_water_meant(given, find, grid.geobox)
+    return Prepared(views, decision, model, grid, PromptSource(given=given), store or Memory())
+
+
+def followed(prepared: Prepared) -> Prepared:
+    """Add polygons of what clicks mean where the model finds it larger than a tile."""
+    given, sight = prepared.prompts.given, see(prepared)
+    assert given is not None
+    parts = [followed_polygons(sight, given, k) for k in object_numbers(given)]
+    prompts = replace(prepared.prompts, given=merge_prompts([given, *parts]))
+    # What was encoded here is not encoded again; what comes later is not kept in memory.
+    store = sight.embeddings
+    store = replace(store, grows=False) if isinstance(store, Memory) else store
+    return replace(prepared, prompts=prompts, store=store)
+
+
+def see(prepared: Prepared) -> Sight:
+    """Return the model as it looks at single tiles of the scene."""
+    stretch, store = prepared.decision.stretch, prepared.store or Memory()
+    return Sight(prepared.views.working, prepared.grid, prepared.model, stretch, store)
 
 
 def draw(prepared: Prepared, keep: Keep = LAZY, name: str = SEGMENT) -> Mapping[Index, Delayed]:
@@ -191,17 +243,13 @@ def self_prompted(model: Model) -> Model:
     return auto_prompted(model)
 
 
-def prompt_source(
-    views: Views, decision: Decision, options: Options, size: int, keep: Keep
-) -> PromptSource:
+def prompt_source(views: Views, decision: Decision, options: Options, keep: Keep) -> PromptSource:
     """Return what will prompt the model, and what speaks for water beside it."""
     if decision.source in ("none", "autosam"):
         return PromptSource(unprompted=True)
     evidence = None
     if decision.witness is not None:
         evidence = water_evidence(views, decision, options, keep)
-    if decision.source == "vector" and not decision.speaks:
-        return PromptSource(given=_meant(views, options, evidence, size))
     if decision.source == "vector":
         given = read_prompts(options.prompts, views.working.odc.geobox)
         drawn = on_grid(dense_mask(given, views.working.odc.geobox), views.working.odc.geobox)
@@ -222,22 +270,6 @@ def prompt_source(
         boxes=options.boxes,
         evidence=_weighed(evidence, coarse, decision, _beside(views, options, decision, keep)),
     )
-
-
-def _meant(
-    views: Views, options: Options, evidence: xr.DataArray | None, size: int
-) -> ScenePrompts:
-    """Return a user's own prompts, with the water around them that they mean."""
-    geobox = views.working.odc.geobox
-    given = read_prompts(options.prompts, geobox)
-    if evidence is None:
-        return given
-    water = evidence
-
-    def find(window: Window) -> np.ndarray:
-        return water[window.slices()].values > 0
-
-    return with_water_meant(given, find, geobox.shape, size)
 
 
 def water_evidence(views: Views, decision: Decision, options: Options, keep: Keep) -> xr.DataArray:

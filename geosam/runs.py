@@ -294,18 +294,21 @@ def identity(job: Job, model: Model) -> dict[str, Any]:
 def prepare_job(job: Job, model: Model, keep: Keep) -> Prepared:
     """Choose and lay out; what later steps read more than once is computed once."""
     # What is wrong with a store is said before anything is computed.
-    store = None if job.options.store is None else _open_store(job, model, job.options.store)
-    prepared = prepare(job.views, job.options, model, keep, job.decision)
-    return replace(prepared, store=store)
-
-
-def _open_store(job: Job, model: Model, folder: str | Path) -> EmbeddingStore:
-    """Open the store of the whole scene, whatever part of it is looked at."""
-    factor = zoom_factor(pixel_m(job.views.scene.odc.geobox), job.options.resolution)
-    grid = tile_grid(zoom(job.source.geobox, factor), model, job.options)
-    signature = sign(model, job.decision.stretch, grid, fingerprint(job.source))
     with job.clock.time("store"):
-        return open_store(folder, model, grid, signature)
+        store = scene_store(job.source, job.views, job.decision, model, job.options)
+    return prepare(job.views, job.options, model, keep, job.decision, store)
+
+
+def scene_store(
+    source: Source, views: Views, decision: Decision, model: Model, options: Options
+) -> EmbeddingStore | None:
+    """Open the store of the whole scene, whatever part of it is looked at, where one is asked for."""
+    if options.store is None:
+        return None
+    factor = zoom_factor(pixel_m(views.scene.odc.geobox), options.resolution)
+    grid = tile_grid(zoom(source.geobox, factor), model, options)
+    signature = sign(model, decision.stretch, grid, fingerprint(source))
+    return open_store(options.store, model, grid, signature)
 
 
 def all_prompts(job: Job, prepared: Prepared, keep: Keep) -> ScenePrompts:

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from geosam.embeddings import EmbeddingStore
+from geosam.embeddings import Embeddings
 from geosam.masks import SKIPPED_NO_PROMPT, segment_tiles
 from geosam.mosaic import Answer, Index, Mosaic, Work, accumulate, read_tiles
 from geosam.prompts.automatic import NODATA, PromptRule, prompts_from_coarse
@@ -71,7 +71,7 @@ def segmentation(
     prompts: PromptSource,
     drawn: Mapping[Index, Delayed],
     batch_size: int = 8,
-    store: EmbeddingStore | None = None,
+    store: Embeddings | None = None,
 ) -> Mosaic:
     """Lay out the segmentation of every tile of a grid, without computing any.
 
@@ -107,7 +107,7 @@ def group_work(
     stretch: Stretch,
     prompts: PromptSource,
     drawn: Mapping[Index, Delayed],
-    store: EmbeddingStore | None = None,
+    store: Embeddings | None = None,
 ) -> Callable[[TileGroup], Work]:
     """Return what says how a group is worked on: the function on what the model sees of it.
 
@@ -159,7 +159,7 @@ def _segment_group(
     look: Callable[..., Seen],
     group: TileGroup,
     model: Model,
-    store: EmbeddingStore | None,
+    store: Embeddings | None,
     batch_size: int,
     overlap: int,
 ) -> Answer:
@@ -176,7 +176,7 @@ def encode_group(
     look: Callable[..., Seen],
     group: TileGroup,
     model: Model,
-    store: EmbeddingStore,
+    store: Embeddings,
     batch_size: int,
 ) -> dict[str, np.ndarray]:
     """Encode the tiles of a group that have data and prompts into the store, and return how many."""

@@ -78,6 +78,26 @@ class TileGrid:
             for start, length in zip(anchor(self.geobox), self.geobox.shape, strict=True)
         )  # type: ignore[return-value]
 
+    def index_at(self, point: np.ndarray) -> tuple[int, int] | None:
+        """Return the index of the tile that owns a point (x, y in pixels), None beyond the scene."""
+        col, row = (int(np.floor(value)) for value in point)
+        if not (0 <= row < self.geobox.shape[0] and 0 <= col < self.geobox.shape[1]):
+            return None
+        first_row, first_col = anchor(self.geobox)
+        return (row + first_row) // self.stride, (col + first_col) // self.stride
+
+    def touched_by(self, window: Window) -> list[tuple[int, int]]:
+        """Return the indices of the tiles that own a pixel of a window inside the scene, row by row."""
+        rows, cols = (
+            range((start + origin) // self.stride, (end - 1 + origin) // self.stride + 1)
+            for (start, end), origin in zip(
+                ((window.row, window.row_end), (window.col, window.col_end)),
+                anchor(self.geobox),
+                strict=True,
+            )
+        )
+        return [(i, j) for i in rows for j in cols]
+
     def __iter__(self) -> Iterator[Tile]:
         rows, cols = self.index_range()
         return (self.tile((i, j)) for i in rows for j in cols)

@@ -19,6 +19,7 @@ MAY_LEAVES_IMPORT = {"geosam.options": {"geosam.errors"}}
 ORDER = {
     "geosam.pipeline",
     "geosam.runs",
+    "geosam.asking",
     "geosam.batch",
     "geosam.commands",
     "geosam.measuring",

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from geosam.prompts.meant import with_water_meant
 from geosam.prompts.scene_prompts import ScenePrompts
 
 SHAPE = (120, 160)
-SIZE = 64
+BLOCK = 64
 
 
 @pytest.fixture
@@ -21,6 +23,11 @@ def water():
     return mask
 
 
+def grid_of(shape):
+    """A grid whose first pixel begins a block."""
+    return GeoBox(shape, Affine.scale(1, -1), "EPSG:32633")
+
+
 def meant(water, **prompts):
     seen = []
 
@@ -28,7 +35,7 @@ def meant(water, **prompts):
         seen.append(window)
         return water[window.slices()]
 
-    found = with_water_meant(ScenePrompts(**prompts), find, SHAPE, SIZE)
+    found = with_water_meant(ScenePrompts(**prompts), find, grid_of(SHAPE), BLOCK)
     shapes = [(polygon, 1) for polygon in found.polygons]
     drawn = rasterize(shapes, SHAPE, transform=Affine.identity()) if shapes else np.zeros(SHAPE)
     return drawn.astype(bool), found, seen
@@ -71,23 +78,32 @@ def test_a_click_on_a_field_adds_nothing(water):
     assert len(found.points) == 1
 
 
-def test_only_the_surroundings_of_a_click_are_looked_at(water):
-    _, _, seen = meant(water, **clicks((20.5, 85.5)))
-    assert [(w.row, w.col, w.height, w.width) for w in seen] == [(21, 0, 99, 85)]
+def test_only_the_block_of_a_click_is_looked_at_where_nothing_leaves_it(water):
+    water[40:50, 60:] = False
+    _, _, seen = meant(water, **clicks((20.5, 45.5)))
+    assert [(w.row, w.col, w.height, w.width) for w in seen] == [(0, 0, 65, 65)]
 
 
 def test_a_click_on_a_river_means_all_of_it(water):
     drawn, _, seen = meant(water, **clicks((10.5, 45.5)))
     assert (drawn == (water & (np.arange(120) < 60)[:, None])).all()
-    assert [w.width for w in seen] == [75, 139, 160]
+    assert len(seen) == 3  # each block once, and only those the river runs through
 
 
-def test_a_click_looks_only_so_far(water):
-    shape, size = (8, 400), 10
-    river = np.ones(shape, bool)
-    prompts = ScenePrompts(**clicks((200.5, 4.5)))
-    found = with_water_meant(prompts, lambda window: river[window.slices()], shape, size)
-    assert found.polygons[0].bounds == (120.0, 0.0, 281.0, 8.0)
+def test_a_click_on_a_river_means_all_of_it_however_long_it_is():
+    river = np.zeros((8, 900), bool)
+    river[2:6] = True
+    prompts = ScenePrompts(**clicks((450.5, 4.5)))
+    found = with_water_meant(prompts, lambda w: river[w.slices()], grid_of(river.shape), 10)
+    assert shapely.union_all(found.polygons).equals(shapely.box(0, 2, 900, 6))
+
+
+def test_water_that_comes_back_into_a_block_is_found_there_too():
+    loop = np.zeros((40, 40), bool)
+    loop[5, 5:35] = loop[25, 5:35] = loop[5:26, 34] = True
+    prompts = ScenePrompts(**clicks((6.5, 5.5)))
+    found = with_water_meant(prompts, lambda w: loop[w.slices()], grid_of(loop.shape), 20)
+    assert shapely.area(found.polygons).sum() == loop.sum()
 
 
 def test_a_refusing_click_takes_its_component_away(water):
@@ -111,8 +127,6 @@ def test_a_box_on_a_field_with_a_little_water_in_a_corner_stays_a_box(water):
 
 
 def test_an_object_with_a_polygon_of_its_own_keeps_it(water):
-    import shapely
-
     polygon = np.empty(1, object)
     polygon[0] = shapely.box(100, 80, 110, 85)
     asked = clicks((105.5, 85.5)) | {

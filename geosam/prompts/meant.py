@@ -8,19 +8,23 @@ found, on a field say, stays what it is, and the model answers to it alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
+from geosam.following import EIGHT, follow
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
-from geosam.types import Window
+from geosam.tiles import TileGrid
+from geosam.types import Tile, Window
 
 REACH_PX = 1
 """How far beside a click water may begin: a finger is not exact."""
-FARTHEST = 8
-"""How many sides of a tile around a click are looked at, at most, where the water goes on: a river
-is one thing, and a click on it means more than its tile."""
+BLOCK_PX = 2048
+"""Side of the blocks in which water is found and followed. What finds it looks beyond a block, so that
+small ones would find the same water many times over."""
 LEAST_SHARE = 0.05
 """Share of a box that must be water to be what is meant; a diagonal stream fills a tenth of its box."""
 
@@ -29,7 +33,7 @@ Finder = Callable[[Window], np.ndarray]
 
 
 def with_water_meant(
-    given: ScenePrompts, find: Finder, shape: tuple[int, int], size: int
+    given: ScenePrompts, find: Finder, geobox: GeoBox, block_px: int = BLOCK_PX
 ) -> ScenePrompts:
     """Add the water that clicks and boxes mean as polygons.
 
@@ -39,85 +43,99 @@ def with_water_meant(
         Prompts of the scene. Objects with a polygon that asks for something keep it alone.
     find
         What finds water.
-    shape
-        Rows and columns of the grid.
-    size
-        Pixels around a click that are looked at first: the side of the model's tiles. Where the
-        water goes on there, twice as many, up to :data:`FARTHEST` times.
+    geobox
+        The grid.
+    block_px
+        Water is followed from a click in blocks of this side, as far as it goes.
 
     Returns
     -------
     ScenePrompts
-        `given`, and for each object whose water was found its polygons along pixel edges.
+        `given`, and for each object whose water was found its polygons along pixel edges, cut
+        where blocks meet.
     """
+    # Blocks share the pixels on both sides of where they meet: water goes on from one to the next.
+    blocks = TileGrid(geobox, block_px + 2, 2)
+    look = cache(lambda index: _water(blocks.tile(index), find, blocks.scene))
     drawn = set(given.polygon_objects[given.polygon_labels == 1].tolist())
     asked = set(given.objects[given.labels == 1].tolist()) | set(given.box_objects.tolist())
-    found = (_object_water(given, k, find, shape, size) for k in sorted(asked - drawn))
+    found = (_object_water(given, k, find, look, blocks) for k in sorted(asked - drawn))
     return merge_prompts([given, *(prompts for prompts in found if prompts is not None)])
 
 
 def _object_water(
-    given: ScenePrompts, object_id: int, find: Finder, shape: tuple[int, int], size: int
+    given: ScenePrompts,
+    object_id: int,
+    find: Finder,
+    look: Callable[[tuple[int, int]], np.ndarray],
+    blocks: TileGrid,
 ) -> ScenePrompts | None:
     mine = given.objects == object_id
     clicks = given.points[mine & (given.labels == 1)]
     refused = given.points[mine & (given.labels == 0)]
     boxes = given.boxes[given.box_objects == object_id]
-    farthest, reach = FARTHEST * size, size
-    while True:
-        frame = _frame(clicks, boxes, shape, reach)
-        if frame is None:
-            return None
-        meant = _meant(clicks, refused, boxes, find, frame)
-        if len(boxes) or reach >= farthest or not _goes_on(meant, frame, shape):
-            return _as_prompts(meant, frame, object_id)
-        reach *= 2
-
-
-def _as_prompts(meant: np.ndarray, frame: Window, object_id: int) -> ScenePrompts | None:
-    if not meant.any():
-        return None
-    polygons = coarse_polygons(meant.astype(np.uint8), frame)
+    if len(boxes):
+        frame = _frame(boxes, blocks.scene)
+        found = [] if frame is None else [(_in_boxes(clicks, refused, boxes, find, frame), frame)]
+    else:
+        found = _along(clicks, refused, look, blocks)
+    parts = [coarse_polygons(meant.astype(np.uint8), frame) for meant, frame in found]
+    polygons = merge_prompts(parts)
     polygons.polygon_objects[:] = object_id
-    return polygons
+    return polygons if len(polygons) else None
 
 
-def _meant(
+def _along(
+    clicks: np.ndarray,
+    refused: np.ndarray,
+    look: Callable[[tuple[int, int]], np.ndarray],
+    blocks: TileGrid,
+) -> list[tuple[np.ndarray, Window]]:
+    """Follow the water that clicks touch, block by block, and return what each block owns of it."""
+
+    def respond(block: Tile, known: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        corner = np.array([block.read.col, block.read.row])
+        entered = known > 0 if before is None else (known > 0) | (before > 0)
+        meant = _touched(look(block.index), clicks - corner, refused - corner, entered)
+        return np.where(meant, np.float32(1), np.float32(-1))
+
+    start = [index for index in map(blocks.index_at, clicks) if index is not None]
+    answers = follow(blocks, start, respond, border_px=1, least_px=1, most_visits=None)
+    found = []
+    for index, answer in answers.items():
+        block = blocks.tile(index)
+        owned = block.core.intersection(blocks.scene)
+        if owned is not None:
+            found.append((answer[owned.slices(block.read)] > 0, owned))
+    return found
+
+
+def _water(block: Tile, find: Finder, scene: Window) -> np.ndarray:
+    """Find the water of a block, (size, size) bool; there is none beyond the scene."""
+    out = np.zeros((block.read.height, block.read.width), bool)
+    inside = block.read.intersection(scene)
+    if inside is not None:
+        out[inside.slices(block.read)] = find(inside)
+    return out
+
+
+def _in_boxes(
     clicks: np.ndarray, refused: np.ndarray, boxes: np.ndarray, find: Finder, frame: Window
 ) -> np.ndarray:
-    """Return the water that is meant inside a frame, (height, width) bool."""
+    """Return the water that is meant inside boxes, (height, width) bool of their frame."""
     corner = np.array([frame.col, frame.row])
-    water, allowed = find(frame), None
-    if len(boxes):
-        allowed = _inside(boxes - np.tile(corner, 2), frame)
-        water = water & allowed
+    allowed = _inside(boxes - np.tile(corner, 2), frame)
+    water = find(frame) & allowed
     meant = _touched(water, clicks - corner, refused - corner) if len(clicks) else water
-    too_little = allowed is not None and meant.sum() < LEAST_SHARE * allowed.sum()
-    return meant & (not too_little)
+    return meant & (meant.sum() >= LEAST_SHARE * allowed.sum())
 
 
-def _goes_on(meant: np.ndarray, frame: Window, shape: tuple[int, int]) -> bool:
-    """Whether the water reaches a side of its frame beyond which the grid goes on."""
-    return bool(
-        (frame.row > 0 and meant[0].any())
-        or (frame.col > 0 and meant[:, 0].any())
-        or (frame.row_end < shape[0] and meant[-1].any())
-        or (frame.col_end < shape[1] and meant[:, -1].any())
-    )
-
-
-def _frame(
-    clicks: np.ndarray, boxes: np.ndarray, shape: tuple[int, int], size: int
-) -> Window | None:
-    """The window that holds the boxes, or else the surroundings of the clicks."""
-    corners = boxes.reshape(-1, 2)
-    if not len(boxes):
-        corners = np.concatenate([clicks - size, clicks + size])
-    low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(axis=0)), [shape[1], shape[0]]).astype(int)
-    if (high <= low).any():
-        return None
-    return Window(int(low[1]), int(low[0]), int(high[1] - low[1]), int(high[0] - low[0]))
+def _frame(boxes: np.ndarray, scene: Window) -> Window | None:
+    """The window that holds boxes, inside the scene."""
+    low = np.floor(boxes[:, :2].min(axis=0)).astype(int)
+    high = np.ceil(boxes[:, 2:].max(axis=0)).astype(int)
+    whole = Window(int(low[1]), int(low[0]), int(high[1] - low[1]), int(high[0] - low[0]))
+    return whole.intersection(scene)
 
 
 def _inside(boxes: np.ndarray, frame: Window) -> np.ndarray:
@@ -128,13 +146,17 @@ def _inside(boxes: np.ndarray, frame: Window) -> np.ndarray:
     return in_box.any(axis=0)
 
 
-def _touched(water: np.ndarray, clicks: np.ndarray, refused: np.ndarray) -> np.ndarray:
-    """Keep the components that a click touches and no refusing one does."""
-    labels, n = ndimage.label(water, np.ones((3, 3)))
+def _touched(
+    water: np.ndarray, clicks: np.ndarray, refused: np.ndarray, entered: np.ndarray | None = None
+) -> np.ndarray:
+    """Keep the components that a click touches, or that enter from beside, and no refusing one does."""
+    labels, n = ndimage.label(water, EIGHT)
     wanted = np.zeros(n + 1, bool)
     wanted[_labels_at(labels, clicks, REACH_PX)] = True
     unwanted = np.setdiff1d(_labels_at(labels, refused, 0), _labels_at(labels, clicks, 0))
     wanted[unwanted] = False
+    if entered is not None:
+        wanted[labels[entered]] = True
     wanted[0] = False
     return wanted[labels]
 

@@ -1,7 +1,8 @@
-"""A user's file of points, boxes and polygons -> prompts on a grid."""
+"""A user's points, boxes and polygons, in a file or a table -> prompts on a grid."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas as gpd
@@ -37,11 +38,33 @@ def read_prompts(path: str | Path, geobox: GeoBox) -> ScenePrompts:
     PromptError
         If the file cannot be read, has no CRS or no prompts, a wrong label, or lies outside the grid.
     """
-    tables = [table for table in _read_layers(path) if len(table)]
-    prompts = merge_prompts(_on_grid(table, geobox, path) for table in tables)
+    return _bring(_read_layers(path), geobox, f"Prompts file {path}")
+
+
+def table_prompts(table: gpd.GeoDataFrame | gpd.GeoSeries, geobox: GeoBox) -> ScenePrompts:
+    """Bring a table of prompts in any CRS onto a grid, as :func:`read_prompts` does a file.
+
+    Parameters
+    ----------
+    table
+        Points, boxes and polygons; columns as there.
+    geobox
+        The model's grid.
+
+    Raises
+    ------
+    PromptError
+        If the table has no CRS or no rows, a wrong label, or lies outside the grid.
+    """
+    frame = gpd.GeoDataFrame(geometry=table) if isinstance(table, gpd.GeoSeries) else table
+    return _bring([_checked(frame, "The table of prompts")], geobox, "The table of prompts")
+
+
+def _bring(tables: Sequence[gpd.GeoDataFrame], geobox: GeoBox, name: str) -> ScenePrompts:
+    prompts = merge_prompts(_on_grid(table, geobox, name) for table in tables if len(table))
     if not len(prompts):
-        raise PromptError(f"Prompts file {path} has no rows. Draw points, boxes or polygons in it.")
-    _check_inside(prompts, geobox, path)
+        raise PromptError(f"{name} has no rows. Draw points, boxes or polygons in it.")
+    _check_inside(prompts, geobox, name)
     return prompts
 
 
@@ -77,44 +100,57 @@ def _read_layers(path: str | Path) -> list[gpd.GeoDataFrame]:
 
 def _read_layer(path: str | Path, layer: str) -> gpd.GeoDataFrame:
     table = gpd.read_file(path, layer=layer, engine="pyogrio")
-    if table.crs is None:
-        raise PromptError(
-            f"Prompts file {path} (layer {layer}) has no CRS. Save it again with the CRS of its coordinates."
-        )
     table.attrs["masks"] = layer == "prompt_masks"
-    return table[~table.geometry.isna() & ~table.geometry.is_empty].explode(ignore_index=True)
+    return _checked(table, f"Prompts file {path} (layer {layer})")
 
 
-def _on_grid(table: gpd.GeoDataFrame, geobox: GeoBox, path: str | Path) -> ScenePrompts:
-    labels, objects = _integers(table, "label", path), _integers(table, "object", path)
+def _checked(table: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
+    """Return one row a geometry, each of them somewhere and with a CRS."""
+    if table.crs is None:
+        raise PromptError(f"{name} has no CRS. Save it again with the CRS of its coordinates.")
+    bounds = shapely.bounds(np.asarray(table.geometry.values))
+    numbers = np.flatnonzero(~np.isfinite(bounds).all(axis=1)) + 1
+    if len(numbers):
+        raise PromptError(
+            f"{name}: row {numbers[0]} has no coordinates (empty or NaN; {len(numbers)} such rows). "
+            "Remove it, or place it on the scene."
+        )
+    return table.explode(ignore_index=True)
+
+
+def _on_grid(table: gpd.GeoDataFrame, geobox: GeoBox, named: str) -> ScenePrompts:
+    labels, objects = _integers(table, "label", named), _integers(table, "object", named)
     if not set(labels) <= {0, 1}:
         wrong = next(label for label in labels if label not in (0, 1))
-        raise PromptError(
-            f"Prompts file {path} has label {wrong}; a label is 1 (object) or 0 (background)."
-        )
+        raise PromptError(f"{named} has label {wrong}; a label is 1 (object) or 0 (background).")
     geometry = table.geometry.values
     kinds = shapely.get_type_id(np.asarray(geometry))
     boxes = (kinds == 3) & (labels == 1) & _is_box(np.asarray(geometry))
     if table.attrs.get("masks"):
         boxes[:] = False
-    on_grid = _to_grid(table, geobox, path)
+    if not np.isin(kinds, (0, 3)).all():
+        raise PromptError(f"{named} has lines; prompts are points, boxes and polygons.")
+    on_grid = _to_grid(table, geobox, named)
+    flat = np.flatnonzero((kinds == 3) & (shapely.area(on_grid) == 0))
+    if len(flat):
+        raise PromptError(
+            f"{named}: the box or polygon in row {flat[0] + 1} has no area. Draw it anew, or remove it."
+        )
     parts = [
         _points(on_grid, kinds == 0, labels, objects, table),
         _boxes(on_grid, boxes, objects, table),
         _polygons(on_grid, (kinds == 3) & ~boxes, labels, objects),
     ]
-    if not np.isin(kinds, (0, 3)).all():
-        raise PromptError(f"Prompts file {path} has lines; prompts are points, boxes and polygons.")
     return merge_prompts(parts)
 
 
-def _integers(table: gpd.GeoDataFrame, name: str, path: str | Path) -> np.ndarray:
+def _integers(table: gpd.GeoDataFrame, name: str, named: str) -> np.ndarray:
     if name not in table:
         return np.ones(len(table), int)
     values = pd.to_numeric(table[name], errors="coerce")
     if values.isna().any():
         raise PromptError(
-            f"Prompts file {path} has an empty or non-numeric {name!r}. Give every row a whole number."
+            f"{named} has an empty or non-numeric {name!r}. Give every row a whole number."
         )
     return values.to_numpy(int)
 
@@ -131,11 +167,11 @@ def _is_box(geometry: np.ndarray) -> np.ndarray:
         return np.isclose(shapely.area(geometry), shapely.area(envelope), rtol=1e-9)
 
 
-def _to_grid(table: gpd.GeoDataFrame, geobox: GeoBox, path: str | Path) -> np.ndarray:
+def _to_grid(table: gpd.GeoDataFrame, geobox: GeoBox, named: str) -> np.ndarray:
     world = np.asarray(table.geometry.to_crs(str(geobox.crs)).values)
     if not np.isfinite(shapely.get_coordinates(world)).all():
         raise PromptError(
-            f"Prompts file {path} has coordinates that do not exist in {geobox.crs}. Check its CRS."
+            f"{named} has coordinates that do not exist in {geobox.crs}. Check its CRS."
         )
     return shapely.transform(world, lambda xy: to_pixels(xy, geobox))
 
@@ -174,13 +210,13 @@ def _polygons(
     )
 
 
-def _check_inside(prompts: ScenePrompts, geobox: GeoBox, path: str | Path) -> None:
+def _check_inside(prompts: ScenePrompts, geobox: GeoBox, named: str) -> None:
     height, width = geobox.shape
     frame = shapely.box(0, 0, width, height)
     shapes = [*shapely.points(prompts.points), *shapely.box(*prompts.boxes.T), *prompts.polygons]
     inside = shapely.intersects(np.array(shapes, object), frame)
     if not inside.all():
         raise PromptError(
-            f"Prompts file {path}: {int((~inside).sum())} of {len(inside)} prompts lie outside the scene. "
+            f"{named}: {int((~inside).sum())} of {len(inside)} prompts lie outside the scene. "
             "Check the CRS of the file, or remove them."
         )

@@ -21,16 +21,19 @@ from geosam.boxes import box_iou
 from geosam.cutouts import Cutout, cut_out, mask_iou
 from geosam.types import Window
 
-SCALES = (50.0, 200.0, 800.0)
-"""Of the regions: the larger, the fewer and larger regions."""
-SIGMA_PX = 0.6
-"""Width of the blur before, in cells."""
+SCALES = (7e3, 3e4, 1.2e5)
+"""Of the regions, for a noise of 1: the larger, the fewer and larger regions. In proportion to the
+noise, so that grain is no shape."""
+LEAST_NOISE = 0.004
+"""Standard deviation that a picture of eight bits has at least."""
 LEAST_CELLS = 12
 """Smallest region, in cells."""
 CELL_PX = 2
 """Pixels a side of a cell: masks of small models are no finer."""
 ALIKE = 0.9
 """IoU above which two shapes are one question."""
+_NORMAL_MEDIAN = 0.6745
+"""Median of the absolute value of a standard normal variable."""
 HOLE = 0.05
 """Share of a region below which its holes are no other question."""
 
@@ -52,11 +55,13 @@ def find_shapes(pixels: np.ndarray, valid: np.ndarray | None = None) -> list[Cut
     """
     bands, height, width = pixels.shape
     cells = pixels.reshape(bands, height // CELL_PX, CELL_PX, width // CELL_PX, CELL_PX)
-    image = ndimage.gaussian_filter(cells.mean((2, 4)), (0, SIGMA_PX, SIGMA_PX))
+    # Not blurred: a blurred edge is a region of its own, and hides the object's outline.
+    image = cells.mean((2, 4))
+    noise = max(LEAST_NOISE, _noise(image, valid))
     found = [
         shape
         for scale in SCALES
-        for region in _regions(image, scale)
+        for region in _regions(image, scale * noise)
         if (shape := _fine(region, valid)) is not None
     ]
     return _unlike(sorted(found, key=lambda shape: shape.area))
@@ -67,6 +72,19 @@ def deepest(shape: Cutout) -> tuple[float, float]:
     depth = ndimage.distance_transform_edt(np.pad(shape.mask, 1))[1:-1, 1:-1]
     row, col = np.unravel_index(depth.argmax(), depth.shape)
     return float(shape.window.col + col + 0.5), float(shape.window.row + row + 0.5)
+
+
+def _noise(image: np.ndarray, valid: np.ndarray | None) -> float:
+    """Estimate the standard deviation of noise, by what is left of a picture without its slopes.
+
+    Immerkær 1996, Fast noise variance estimation, https://doi.org/10.1006/cviu.1996.0060; with the
+    median in place of the mean, so that edges do not count.
+    """
+    kernel = np.outer([1, -2, 1], [1, -2, 1])
+    left = ndimage.convolve(image, kernel[None])[:, 1:-1, 1:-1]
+    if valid is not None:
+        left = left[:, valid[::CELL_PX, ::CELL_PX][1:-1, 1:-1]]
+    return float(np.median(np.abs(left)) / (_NORMAL_MEDIAN * 6)) if left.size else 0.0
 
 
 def _regions(image: np.ndarray, scale: float) -> Iterator[Cutout]:

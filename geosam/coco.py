@@ -300,9 +300,13 @@ def _load(path: str | Path) -> dict[str, Any]:
     return whole
 
 
-def _choose_image(whole: Mapping[str, Any], path: Any, image: str | int | None) -> Mapping[str, Any]:
+def _choose_image(
+    whole: Mapping[str, Any], path: Any, image: str | int | None
+) -> Mapping[str, Any]:
     images: Sequence[Mapping[str, Any]] = [i for i in whole["images"] if isinstance(i, dict)]
-    named = [i for i in images if image is None or str(image) in (str(i.get("id")), i.get("file_name"))]
+    named = [
+        i for i in images if image is None or str(image) in (str(i.get("id")), i.get("file_name"))
+    ]
     if len(named) == 1 and "id" in named[0]:
         return named[0]
     there = ", ".join(str(i.get("file_name", i.get("id"))) for i in images[:10]) or "none"

@@ -96,9 +96,7 @@ def decode_masks(
     shape = (model.size, model.size)
     for part in _parts(len(masks), batch):
         prompts = [
-            PixelPrompts(
-                np.empty((1, 0, 2)), np.empty((1, 0), int), masks=mask.paste(shape)[None]
-            )
+            PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int), masks=mask.paste(shape)[None])
             for mask in masks[part]
         ]
         yield part, *model.decode(take(features, [0] * len(prompts)), prompts)

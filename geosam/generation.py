@@ -89,7 +89,9 @@ def generate_masks(
         there = features if layer == 0 else None
         found += _masks_of_crop(model, pixels, rules, known, (layer, crop), there)
     if len(crops) > 1:
-        found = _best(found, [-mask.crop.height * mask.crop.width for mask in found], rules.crop_nms_thresh)
+        found = _best(
+            found, [-mask.crop.height * mask.crop.width for mask in found], rules.crop_nms_thresh
+        )
     if rules.min_mask_region_area:
         found = _mend(found, rules)
     return sorted(found, key=lambda mask: -mask.predicted_iou)
@@ -223,8 +225,10 @@ def _sure(
     stable = stability(logits, rules.stability_score_offset)
     sure = (scores > rules.pred_iou_thresh) & (stable >= rules.stability_score_thresh)
     most = rules.max_mask_share * valid.size
-    for i in np.flatnonzero(sure):
-        inside = logits[i] if logits[i].shape == valid.shape else resize(logits[i], valid.shape, order=1)
+    for i in np.flatnonzero(sure).tolist():
+        inside = (
+            logits[i] if logits[i].shape == valid.shape else resize(logits[i], valid.shape, order=1)
+        )
         cutout = cut_out((inside > 0) & valid)
         if cutout is not None and cutout.area <= most:
             x, y = points[i]() if callable(points[i]) else points[i]

@@ -48,15 +48,16 @@ def encode_cutout(cutout: Cutout, shape: tuple[int, int]) -> dict[str, Any]:
         Rows and columns of the whole.
     """
     edges = np.diff(np.pad(cutout.mask, ((1, 1), (0, 0))).view(np.int8), axis=0)
-    (start_col, start_row), (end_col, end_row) = (
-        np.nonzero((edges == step).T) for step in (1, -1)
-    )
+    (start_col, start_row), (end_col, end_row) = (np.nonzero((edges == step).T) for step in (1, -1))
     top, left = cutout.window.row, cutout.window.col
     starts = (start_col + left) * shape[0] + start_row + top
     ends = (end_col + left) * shape[0] + end_row + top
     # A run that ends where the next column's begins is one run.
     apart = starts[1:] != ends[:-1]
-    starts, ends = starts[np.append(True, apart)[: len(starts)]], ends[np.append(apart, True)[: len(ends)]]
+    starts, ends = (
+        starts[np.append(True, apart)[: len(starts)]],
+        ends[np.append(apart, True)[: len(ends)]],
+    )
     bounds = np.stack([starts, ends], axis=1).ravel()
     counts = np.diff(np.concatenate([[0], bounds, [shape[0] * shape[1]]]))
     counts = counts[:-1] if counts[-1] == 0 else counts
@@ -168,7 +169,9 @@ def _checked(rle: Mapping[str, Any]) -> tuple[tuple[int, int], np.ndarray]:
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
         counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
-        numbers = np.array(decompress(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+        numbers = np.array(
+            decompress(counts) if isinstance(counts, str) else counts, dtype=np.int64
+        )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             "Run lengths need a size of [rows, columns] and counts, whole numbers or COCO's string; "

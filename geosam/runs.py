@@ -413,6 +413,7 @@ def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:
 
 
 def tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
+    """Return the layer ``tiles``, with the predicted IoU of each as one column more."""
     return gpd.GeoDataFrame(
         {
             "tile": [tile.name for tile, _ in rows],
@@ -465,13 +466,14 @@ def _write(job: Job, targets: Targets, layers: dict[str, Any], prepared: Prepare
             draw_quicklook(job, layers["outlines"])
 
 
-def draw_quicklook(job: Job, rivers: gpd.GeoDataFrame) -> None:
+def draw_quicklook(job: Job, found: gpd.GeoDataFrame, title: str | None = None) -> None:
+    """Draw polygons over the preview of the whole scene."""
     wanted = [role for role in ("red", "green", "blue") if role in job.views.roles]
     bands = wanted if len(wanted) == 3 else list(job.views.roles[:3])
     bands = bands if len(bands) == 3 else [bands[0]] * 3
     picture = job.views.preview.sel(band=bands)
     stretched = picture.copy(data=fit_stretch(job.views.preview, bands).apply(picture.values))
-    quicklook(stretched, rivers, job.folder / "quicklook.png")
+    quicklook(stretched, found, job.folder / "quicklook.png", title=title)
 
 
 def _water_share(path: Path) -> float:

@@ -108,9 +108,7 @@ def _fine(region: Cutout, valid: np.ndarray | None) -> Cutout | None:
     inner = cut_out(mask & valid[window.slices()])
     if inner is None or inner.area < LEAST_CELLS * CELL_PX**2:
         return None
-    moved = Window(
-        inner.window.row + window.row, inner.window.col + window.col, *inner.mask.shape
-    )
+    moved = Window(inner.window.row + window.row, inner.window.col + window.col, *inner.mask.shape)
     return Cutout(moved, inner.mask)
 
 

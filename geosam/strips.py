@@ -94,6 +94,14 @@ def open_strips(
     return _open_file(source, threshold, predicted_iou, full_is_water)
 
 
+def grid_of_raster(path: str | os.PathLike) -> GeoBox:
+    """Return the grid of a raster file, or raise InputError where it has no CRS."""
+    with open_raster(path) as file:
+        if file.crs is None:
+            raise InputError(f"{path} has no CRS. Set it, with gdal_edit for example.")
+        return GeoBox(file.shape, file.transform, str(file.crs))
+
+
 def grid_of(array: xr.DataArray) -> GeoBox:
     """Return the grid of a DataArray, or raise InputError where it has none or no CRS."""
     geobox = array.odc.geobox

@@ -136,7 +136,9 @@ def _drawn(exact: np.ndarray, geobox: GeoBox, simplify: float | None) -> np.ndar
     if tolerance == 0:
         return plain
     smooth = moved(smooth_polygons(rings_of(exact)), Affine.scale(x, y))
-    thinned = [thin(smooth[k : k + 1], tolerance, small=SMALL_PX * x * y)[0] for k in range(len(smooth))]
+    thinned = [
+        thin(smooth[k : k + 1], tolerance, small=SMALL_PX * x * y)[0] for k in range(len(smooth))
+    ]
     drawn = moved(np.array(thinned, dtype=object), geobox.affine @ Affine.scale(1 / x, 1 / y))
     drawn = shapely.orient_polygons(drawn)
     return np.where(shapely.is_valid(drawn), drawn, plain)

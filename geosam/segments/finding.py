@@ -73,14 +73,18 @@ def find_pieces(
             rows.append(TileMask(SKIPPED_NODATA))
             continue
 
-        def generate(k: int = k, tile: Tile = tile, picture: Any = picture, valid: Any = valid) -> Pieces:
+        def generate(
+            k: int = k, tile: Tile = tile, picture: Any = picture, valid: Any = valid
+        ) -> Pieces:
             features = None if embed is None else embed([k], picture[None])
             return pieces_of(generate_masks(model, picture, rules, valid, features), tile, scene)
 
         started = perf_counter()
         pieces, error = attempt(generate)
         seconds = perf_counter() - started
-        rows.append(TileMask(FAILED, error=error) if pieces is None else TileMask(DONE, seconds=seconds))
+        rows.append(
+            TileMask(FAILED, error=error) if pieces is None else TileMask(DONE, seconds=seconds)
+        )
         found.append(no_pieces() if pieces is None else pieces)
     return pack(Pieces.concatenate(found)) | {
         "tiles": _as_bytes(rows),

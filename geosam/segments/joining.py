@@ -121,7 +121,10 @@ def _neighbours(pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
     low = np.maximum(pieces.read[i, :2], pieces.read[j, :2])
     high = np.minimum(pieces.read[i, 2:], pieces.read[j, 2:])
     bounds = shapely.bounds(pieces.polygon)
-    a, b = (np.concatenate([np.maximum(bounds[k, :2], low), np.minimum(bounds[k, 2:], high)], 1) for k in (i, j))
+    a, b = (
+        np.concatenate([np.maximum(bounds[k, :2], low), np.minimum(bounds[k, 2:], high)], 1)
+        for k in (i, j)
+    )
     common = _extent(np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:]))
     either = _extent(a[:, :2], a[:, 2:]) + _extent(b[:, :2], b[:, 2:]) - common
     alike = common > AGREE_IOU / 2 * either

@@ -87,7 +87,7 @@ def pieces_of(masks: Sequence[GeneratedMask], tile: Tile, scene: Window) -> Piec
         return no_pieces()
     n, read = len(masks), tile.read
     boxes = np.array([mask.cutout.box for mask in masks])
-    points = np.array([mask.click for mask in masks]) + (read.col, read.row)
+    points = np.add([mask.click for mask in masks], [read.col, read.row])
     polygons = np.empty(n, object)
     polygons[:] = [polygon_of(mask.cutout, read) for mask in masks]
     return Pieces(
@@ -104,9 +104,7 @@ def pieces_of(masks: Sequence[GeneratedMask], tile: Tile, scene: Window) -> Piec
 
 def polygon_of(cutout: Cutout, origin: Window) -> shapely.Polygon:
     """Draw the largest part of a mask along its pixel edges, counted as `origin` is."""
-    shift = Affine.translation(
-        origin.col + cutout.window.col, origin.row + cutout.window.row
-    )
+    shift = Affine.translation(origin.col + cutout.window.col, origin.row + cutout.window.row)
     mask = cutout.mask.view(np.uint8)
     parts = rasterio.features.shapes(mask, mask=cutout.mask, connectivity=4, transform=shift)
     return max((shapely.geometry.shape(part) for part, _ in parts), key=lambda part: part.area)
@@ -140,7 +138,7 @@ def _cut(boxes: np.ndarray, read: Window, scene: Window) -> np.ndarray:
     edges = np.array([CUT_PX, CUT_PX, -(read.width - CUT_PX), -(read.height - CUT_PX)])
     near = boxes * (1, 1, -1, -1) <= edges
     goes_on = np.array(_box(scene)) * (1, 1, -1, -1) < np.array(_box(read)) * (1, 1, -1, -1)
-    return (near & goes_on).any(axis=1)
+    return np.any(near & goes_on, axis=1)
 
 
 def _box(window: Window) -> tuple[int, int, int, int]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 
 from geosam.coco import write_coco
 from geosam.crew import Crew
@@ -163,7 +162,9 @@ def _sorted_out(options: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     for name in options:
         if name in RULE_NAMES or name in OUTPUT_OPTIONS or groups.get(name) in ("scene", "model"):
             continue
-        raise OptionError(f"{name!r} is not an option of everything mode. See geosam everything --help.")
+        raise OptionError(
+            f"{name!r} is not an option of everything mode. See geosam everything --help."
+        )
     asked = {name: value for name, value in options.items() if name in RULE_NAMES}
     others = {name: value for name, value in options.items() if name not in RULE_NAMES}
     return Options.of({**others, "prompts": "none"}), asked
@@ -184,7 +185,9 @@ def _run(
         segments = join(pieces, rules.mask_nms_thresh)
     del pieces
     with job.clock.time("outlines"):
-        found = segment_layer(segments, prepared.grid.geobox, **_sizes(job, prepared, n_valid, max_share))
+        found = segment_layer(
+            segments, prepared.grid.geobox, **_sizes(job, prepared, n_valid, max_share)
+        )
     _write(job, targets, found, rows, prepared, rules)
     files = publish(job.folder, targets)
     return Found(
@@ -264,7 +267,7 @@ def _write(
         if targets.coco is not None:
             write_coco(job.folder / "coco.json", found, job.views.scene.odc.geobox, overwrite=True)
         if targets.quicklook is not None:
-            draw_quicklook(job, found)
+            draw_quicklook(job, found, f"{len(found):,} segments")
 
 
 def _sentence(rules: GenerationRules) -> str:

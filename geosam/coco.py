@@ -164,7 +164,7 @@ def read_annotations(path: str | Path, image: str | int | None = None) -> list[A
             Annotation(
                 int(row["id"]),
                 names.get(row.get("category_id"), "object"),
-                float(row.get("score", row.get("predicted_iou", float("nan")))),
+                _score(row),
                 chosen["id"],
                 shape,
                 row["segmentation"],
@@ -272,6 +272,11 @@ def _annotations(
             "bbox": [window.col, window.row, window.width, window.height], "segmentation": rle,
         }  # fmt: skip
         yield k, row | {name: _plain(objects[name].iloc[k]) for name in extras}
+
+
+def _score(row: Mapping[str, Any]) -> float:
+    told = (row.get(name) for name in ("score", "predicted_iou"))
+    return next((float(value) for value in told if value is not None), float("nan"))
 
 
 def _plain(value: Any) -> Any:

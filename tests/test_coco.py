@@ -96,8 +96,10 @@ def test_run_lengths_that_do_not_hold_together_are_refused(rle, words):
 
 
 def polygons():
-    ring = shapely.Point(500_030, 4_999_960).buffer(14).difference(
-        shapely.Point(500_030, 4_999_960).buffer(6)
+    ring = (
+        shapely.Point(500_030, 4_999_960)
+        .buffer(14)
+        .difference(shapely.Point(500_030, 4_999_960).buffer(6))
     )
     return gpd.GeoDataFrame(
         {"outline_id": [7, 9], "kind": ["lake", "river"], "predicted_iou": [0.5, np.nan]},
@@ -178,14 +180,17 @@ def test_corrupt_files_say_what_is_wrong(tmp_path):
 def test_the_command_goes_both_ways(tmp_path):
     polygons().to_file(tmp_path / "in.gpkg", layer="outlines")
     write_picture(
-        tmp_path / "scene.tif", np.ones((3, 40, 50), np.uint8), pixel_m=2, corner=(500_000, 5_000_000)
+        tmp_path / "scene.tif",
+        np.ones((3, 40, 50), np.uint8),
+        pixel_m=2,
+        corner=(500_000, 5_000_000),
     )
     convert_coco(tmp_path / "in.gpkg", tmp_path / "out.json", grid=tmp_path / "scene.tif")
     written = convert_coco(tmp_path / "out.json", tmp_path / "back.gpkg")
     assert written.counts == {"objects": 2}
     back = gpd.read_file(tmp_path / "back.gpkg", layer="annotations")
     assert back.geometry[1].equals(polygons().geometry[1])
-    with pytest.raises(OptionError, match="one of them must end in .json"):
+    with pytest.raises(OptionError, match=r"one of them must end in \.json"):
         convert_coco(tmp_path / "in.gpkg", tmp_path / "out.gpkg")
     with pytest.raises(OptionError, match="name the scene with --grid"):
         convert_coco(tmp_path / "in.gpkg", tmp_path / "new.json")

@@ -166,7 +166,9 @@ def test_nothing_is_found_on_nodata_nor_outside_the_area_of_interest(tmp_path):
 def test_what_is_most_of_the_scene_and_what_is_tiny_goes(tmp_path):
     scene = written(tmp_path)
     areas = sorted(int(mask.sum()) for mask in truth())
-    found, segments = find(scene, tmp_path, min_area=areas[2] * 1.01, max_share=areas[-1] / SIDE**2 * 0.99)
+    found, segments = find(
+        scene, tmp_path, min_area=areas[2] * 1.01, max_share=areas[-1] / SIDE**2 * 0.99
+    )
     assert found.segments == 9 - 3 - 1
     assert segments.area_m2.min() > areas[2]
 
@@ -189,7 +191,7 @@ def test_a_run_that_was_interrupted_goes_on_and_refuses_other_rules(tmp_path, mo
     with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
         find(scene, tmp_path)
     monkeypatch.undo()
-    with pytest.raises(OutputError, match="--pred-iou-thresh was 0.88 and is 0.5"):
+    with pytest.raises(OutputError, match=r"--pred-iou-thresh was 0\.88 and is 0\.5"):
         find(scene, tmp_path, resume=True, pred_iou_thresh=0.5)
     found, _ = find(scene, tmp_path, resume=True, model=Touch(fails=True), max_share=0.4)
     assert found.segments == 9, "the tiles were not looked at again"
@@ -277,7 +279,10 @@ def test_the_command_prints_json_and_says_what_is_wrong(tmp_path):
     scene = write_picture(tmp_path / "scene.tif", pixels)
     command = [sys.executable, "-m", "geosam", "everything", scene, "-o", tmp_path / "out.gpkg"]
     done = subprocess.run(
-        [*command, "--tile-size", "128", "--json", "-q"], capture_output=True, text=True, check=False
+        [*command, "--tile-size", "128", "--json", "-q"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["segments"] == 2

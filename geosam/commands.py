@@ -13,17 +13,19 @@ import pandas as pd
 
 from geosam import __version__
 from geosam.clock import Clock
+from geosam.coco import read_coco, write_coco
 from geosam.durable import Durable
 from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
-from geosam.export.geopackage import write_geopackage
+from geosam.export.geopackage import layer_names, read_layer, write_geopackage
 from geosam.options import Options
 from geosam.pipeline import encode_prepared, load
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import fingerprint, inspect_scene
 from geosam.runs import Job, all_prompts, open_job, prepare_job, run_table, shared_threads
+from geosam.strips import grid_of_raster
 from geosam.vectors import islands, outlines
 from geosam.views import pixel_m
 from geosam.workspace import Targets, check_targets, partial_folder, publish
@@ -242,6 +244,59 @@ def vectorize(
         "water_m2": float(rivers.area_m2.sum()),
     }
     return Written(str(output), (), counts, clock.seconds())
+
+
+def convert_coco(
+    source: str | Path,
+    output: str | Path,
+    *,
+    grid: str | Path | None = None,
+    layer: str | None = None,
+    image: str | None = None,
+    overwrite: bool = False,
+) -> Written:
+    """Bring polygons into COCO JSON, or COCO JSON onto the ground: what ``geosam coco`` does.
+
+    Parameters
+    ----------
+    source
+        A vector file, or a COCO file that ends in ``.json``.
+    output
+        The COCO file, or the GeoPackage, with the layer ``annotations``.
+    grid
+        The raster whose pixels are counted; needed but for a COCO file that geosam wrote.
+    layer
+        What to export; ``segments`` where there are some, else ``outlines``.
+    image
+        What to import, where there are several images.
+    overwrite
+        Whether to replace an existing output.
+
+    Raises
+    ------
+    GeosamError
+        If the request or its input is wrong; nothing is written then.
+    """
+    clock, output = Clock(), Path(output)
+    out = output.suffix.lower() == ".json"
+    if out == (Path(source).suffix.lower() == ".json"):
+        raise OptionError(
+            f"{source} to {output}: one of them must end in .json and be COCO, the other be vectors."
+        )
+    targets = Targets(coco=output) if out else Targets(outlines=output)
+    check_targets(targets, [str(source)], overwrite)
+    pixels = None if grid is None else grid_of_raster(grid)
+    if not out:
+        found = read_coco(source, pixels, image=image)
+        write_geopackage(output, annotations=found, overwrite=overwrite)
+        return Written(str(output), (), {"objects": len(found)}, clock.seconds())
+    if pixels is None:
+        raise OptionError("Polygons have no pixels of their own: name the scene with --grid.")
+    names = layer_names(source)
+    chosen = layer or next((name for name in ("segments", "outlines") if name in names), names[0])
+    objects = read_layer(source, chosen)
+    write_coco(output, objects, pixels, file_name=Path(str(grid)).name, overwrite=overwrite)
+    return Written(str(output), (), {"objects": len(objects)}, clock.seconds())
 
 
 def _vectorize_row(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from geosam.cutouts import Cutout
 from geosam.errors import InputError, ModelError
 from geosam.masks import take
 from geosam.types import Features, ManyMaskModel, Model, PixelPrompts
@@ -78,6 +79,25 @@ def decode_boxes(
         prompts = [
             PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int), np.reshape(box, (1, 4)))
             for box in boxes[part]
+        ]
+        yield part, *model.decode(take(features, [0] * len(prompts)), prompts)
+
+
+def decode_masks(
+    model: Model, features: Features, masks: Sequence[Cutout], batch: int = 16
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Decode dense prompts: a mask is given, and the model's own is the answer.
+
+    Yields
+    ------
+    tuple
+        Which masks, their logits (b, size, size) and predicted IoU (b,).
+    """
+    shape = (model.size, model.size)
+    for part in _parts(len(masks), batch):
+        prompts = [
+            PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int), masks=mask.paste(shape)[None])
+            for mask in masks[part]
         ]
         yield part, *model.decode(take(features, [0] * len(prompts)), prompts)
 

@@ -115,27 +115,27 @@ class Durable:
         self._fill(ledger, sorted(drawn), tasks, name)
         return {index: task(_read_prompts, ledger=ledger, index=index)() for index in drawn}
 
-    def tally(
-        self, groups: Mapping[Index, TileGroup], count: Callable[[TileGroup], Delayed], name: str
-    ) -> int:
-        """Do what there is to do with the groups that are not done, and add up what they count.
+    def collect(
+        self, groups: Mapping[Index, TileGroup], work: Callable[[TileGroup], Delayed], name: str
+    ) -> Ledger:
+        """Do what there is to do with the groups that are not done, and return what they gave.
 
         Parameters
         ----------
         groups
             By index.
-        count
-            Returns a task for a group that gives ``{"n": array}``.
+        work
+            Returns a task for a group that gives arrays by name.
         name
-            What the counts are kept under.
+            What they are kept under.
         """
         ledger = Ledger(self.folder / name)
 
         def tasks(indices: Sequence[Index]) -> list[Delayed]:
-            return [count(groups[index]) for index in indices]
+            return [work(groups[index]) for index in indices]
 
         self._fill(ledger, sorted(groups), tasks, name)
-        return sum(int(ledger.load(index)["n"]) for index in groups)
+        return ledger
 
     def answers(self, name: str) -> Answers:
         """Return what is kept of the groups of a mosaic beside its blocks."""

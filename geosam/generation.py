@@ -1,47 +1,28 @@
-"""Masks of everything in a picture: clicks on a grid, and what of their masks is sure and new.
+"""Masks of everything in a picture: what a model is asked, and what of its answers is sure and new.
 
 Kirillov et al. 2023, Segment Anything, https://arxiv.org/abs/2304.02643, appendix B.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+from skimage.transform import resize
 
-from geosam.boxes import suppress
-from geosam.cutouts import Cutout, cut_out
-from geosam.decoding import decode_clicks, encode_picture
-from geosam.errors import OptionError
-from geosam.types import ManyMaskModel
+from geosam.boxes import box_iou, suppress
+from geosam.crops import NEAR_PX, crop_windows, near_crop_edge
+from geosam.cutouts import Cutout, cut_out, mask_iou
+from geosam.decoding import decode_clicks, decode_masks, encode_picture
+from geosam.generation_rules import GenerationRules
+from geosam.shapes import deepest, find_shapes
+from geosam.small_regions import drop_small_islands, fill_small_holes
+from geosam.types import Features, ManyMaskModel, Model, Window
 
-
-@dataclass(frozen=True)
-class GenerationRules:
-    """Where to click, and which masks stay. Defaults are the paper's."""
-
-    clicks_per_side: int = 32
-    """Clicks along each side of the picture; their square in all."""
-    min_predicted_iou: float = 0.88
-    """A mask goes unless the model rates it above this."""
-    min_stability: float = 0.95
-    """A mask goes if it is less stable than this."""
-    stability_offset: float = 1.0
-    """Logits by which the threshold is moved up and down to see how stable a mask is."""
-    max_overlap: float = 0.7
-    """Of masks whose boxes have a higher IoU than this only the best rated stays."""
-    max_share: float = 1.0
-    """A mask goes if it covers more of the picture than this; the paper has 0.95."""
-    batch: int = 16
-    """Clicks that are decoded at once."""
-
-    def __post_init__(self) -> None:
-        if self.clicks_per_side < 1 or self.batch < 1:
-            raise OptionError(
-                f"{self.clicks_per_side} clicks a side in batches of {self.batch}: both must be at "
-                "least 1. Use 32 and 16."
-            )
+SAM_PX = 1024
+"""Side of the pictures that SAM's distances are meant for."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +36,10 @@ class GeneratedMask:
     stability: float
     """IoU of the masks at a higher and at a lower threshold."""
     click: tuple[float, float]
-    """x, y of the click that gave it, in pixels from the outer corner of the first."""
+    """x, y of the click that gave it, or of the deepest point of the shape that was asked about, in
+    pixels from the outer corner of the first."""
+    crop: Window
+    """The part of the picture that it was seen in."""
 
     @property
     def confidence(self) -> float:
@@ -64,23 +48,26 @@ class GeneratedMask:
 
 
 def generate_masks(
-    model: ManyMaskModel,
+    model: Model,
     pixels: np.ndarray,
     rules: GenerationRules | None = None,
     valid: np.ndarray | None = None,
+    features: Features | None = None,
 ) -> list[GeneratedMask]:
     """Find masks of everything in one picture.
 
     Parameters
     ----------
     model
-        Gives several masks a click.
+        Gives several masks a click, where there are clicks.
     pixels : (3, size, size) float32
         0 to 1, nodata 0.5; of the model's size.
     rules
-        Where to click, and which masks stay.
+        What is asked, and which masks stay.
     valid : (size, size) bool, optional
         False where nodata: there is neither click nor mask.
+    features
+        Of the whole picture, where they are known already.
 
     Returns
     -------
@@ -95,22 +82,57 @@ def generate_masks(
         The model gives one mask a click only.
     """
     rules = rules or GenerationRules()
-    points = click_grid(rules.clicks_per_side, model.size)
-    if valid is not None:
-        rows, cols = points[:, 1].astype(int), points[:, 0].astype(int)
-        points = points[valid[rows, cols]]
-    features = encode_picture(model, pixels)
+    known = np.ones((model.size, model.size), bool) if valid is None else valid
+    crops = crop_windows(known.shape, rules.crop_n_layers, rules.crop_overlap_ratio)
     found: list[GeneratedMask] = []
-    for part, logits, scores in decode_clicks(model, features, points, rules.batch):
-        found += _sure(points[part], logits, scores, rules, valid)
-    if not found:
-        return []
-    kept = suppress(
-        np.array([mask.cutout.box for mask in found]),
-        np.array([mask.predicted_iou for mask in found]),
-        rules.max_overlap,
-    )
-    return [found[i] for i in kept]
+    for layer, crop in crops:
+        there = features if layer == 0 else None
+        found += _masks_of_crop(model, pixels, rules, known, (layer, crop), there)
+    if len(crops) > 1:
+        found = _best(
+            found, [-mask.crop.height * mask.crop.width for mask in found], rules.crop_nms_thresh
+        )
+    if rules.min_mask_region_area:
+        found = _mend(found, rules)
+    return sorted(found, key=lambda mask: -mask.predicted_iou)
+
+
+def masks_at(
+    model: ManyMaskModel,
+    pixels: np.ndarray,
+    point: tuple[float, float],
+    rules: GenerationRules | None = None,
+    most: int = 3,
+) -> list[GeneratedMask]:
+    """Find what a single click may mean: whole, part and subpart.
+
+    Parameters
+    ----------
+    model
+        Gives several masks a click.
+    pixels : (3, size, size) float32
+        0 to 1, nodata 0.5; of the model's size.
+    point
+        x, y in pixels from the outer corner of the first.
+    rules
+        What is asked: the click, and with ``shapes`` also the shapes under it. Which masks stay is
+        not read from them, but for ``mask_nms_thresh``.
+    most
+        How many masks come back.
+
+    Returns
+    -------
+    list of GeneratedMask
+        Best predicted IoU first, no two alike.
+    """
+    rules = replace(rules or GenerationRules(), pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    features = encode_picture(model, pixels)
+    known = np.ones((model.size, model.size), bool)
+    found = list(_clicked(model, features, np.array([point]), rules, known))
+    if rules.shapes:
+        under = [shape for shape in find_shapes(pixels) if _holds(shape, point)]
+        found += _of_shapes(model, features, under, rules, known)
+    return _distinct(found, rules.mask_nms_thresh)[:most]
 
 
 def click_grid(per_side: int, size: int) -> np.ndarray:
@@ -121,7 +143,7 @@ def click_grid(per_side: int, size: int) -> np.ndarray:
     >>> click_grid(2, 8).tolist()
     [[2.0, 2.0], [6.0, 2.0], [2.0, 6.0], [6.0, 6.0]]
     """
-    middles = (np.arange(per_side) + 0.5) / per_side * size
+    middles = (np.arange(per_side) + 0.5) / max(per_side, 1) * size
     y, x = np.meshgrid(middles, middles, indexing="ij")
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
@@ -142,20 +164,151 @@ def stability(logits: np.ndarray, offset: float = 1.0) -> np.ndarray:
     return np.divide(high, low, out=np.zeros(high.shape), where=low > 0)
 
 
+def _masks_of_crop(
+    model: Model,
+    pixels: np.ndarray,
+    rules: GenerationRules,
+    known: np.ndarray,
+    place: tuple[int, Window],
+    features: Features | None,
+) -> list[GeneratedMask]:
+    """Find the masks of one crop, in pixels of the whole picture."""
+    layer, crop = place
+    shown = pixels if layer == 0 else _enlarged(pixels[(..., *crop.slices())], model.size)
+    if features is None:
+        features = encode_picture(model, shown)
+    there = known[crop.slices()]
+    per_side = int(rules.points_per_side / rules.crop_n_points_downscale_factor**layer)
+    points = _on_data(click_grid(per_side, model.size), there, model.size)
+    found = list(_clicked(model, features, points, rules, there)) if len(points) else []
+    if rules.shapes:
+        valid = resize(there, shown.shape[1:], order=0).astype(bool)
+        found += _of_shapes(model, features, find_shapes(shown, valid), rules, there)
+    moved = [_uncropped(mask, crop, model.size) for mask in found]
+    near = NEAR_PX * max(known.shape) / SAM_PX
+    boxes = np.array([mask.cutout.box for mask in moved], float).reshape(-1, 4)
+    cut = near_crop_edge(boxes, crop, known.shape, near)
+    whole = [mask for mask, is_cut in zip(moved, cut, strict=True) if not is_cut]
+    best = _best(whole, [mask.predicted_iou for mask in whole], rules.box_nms_thresh)
+    return _distinct(best, rules.mask_nms_thresh)
+
+
+def _clicked(
+    model: Model, features: Features, points: np.ndarray, rules: GenerationRules, valid: np.ndarray
+) -> Iterator[GeneratedMask]:
+    for part, logits, scores in decode_clicks(model, features, points, rules.points_per_batch):
+        for point, masks, rated in zip(points[part], logits, scores, strict=True):
+            yield from _sure([tuple(point)] * len(masks), masks, rated, rules, valid)
+
+
+def _of_shapes(
+    model: Model,
+    features: Features,
+    shapes: Sequence[Cutout],
+    rules: GenerationRules,
+    valid: np.ndarray,
+) -> Iterator[GeneratedMask]:
+    answers = decode_masks(model, features, shapes, rules.points_per_batch)
+    for part, logits, scores in answers:
+        asked = [partial(deepest, shape) for shape in shapes[part]]
+        yield from _sure(asked, logits, scores, rules, valid)
+
+
 def _sure(
-    points: np.ndarray,
+    points: Sequence,
     logits: np.ndarray,
     scores: np.ndarray,
     rules: GenerationRules,
-    valid: np.ndarray | None,
+    valid: np.ndarray,
 ) -> Iterator[GeneratedMask]:
-    """Keep the masks of some clicks that are rated well, stable, and neither empty nor all."""
-    stable = stability(logits, rules.stability_offset)
-    sure = (scores > rules.min_predicted_iou) & (stable >= rules.min_stability)
-    most = rules.max_share * logits.shape[-1] * logits.shape[-2]
-    for i, m in np.argwhere(sure):
-        mask = logits[i, m] > 0
-        cutout = cut_out(mask if valid is None else mask & valid)
+    """Keep masks, (n, size, size), that are rated well, stable, and neither empty nor all."""
+    stable = stability(logits, rules.stability_score_offset)
+    sure = (scores > rules.pred_iou_thresh) & (stable >= rules.stability_score_thresh)
+    most = rules.max_mask_share * valid.size
+    for i in np.flatnonzero(sure).tolist():
+        inside = (
+            logits[i] if logits[i].shape == valid.shape else resize(logits[i], valid.shape, order=1)
+        )
+        cutout = cut_out((inside > 0) & valid)
         if cutout is not None and cutout.area <= most:
-            click = float(points[i, 0]), float(points[i, 1])
-            yield GeneratedMask(cutout, float(scores[i, m]), float(stable[i, m]), click)
+            x, y = points[i]() if callable(points[i]) else points[i]
+            whole = Window(0, 0, *valid.shape)
+            yield GeneratedMask(
+                cutout, float(scores[i]), float(stable[i]), (float(x), float(y)), whole
+            )
+
+
+def _uncropped(mask: GeneratedMask, crop: Window, size: int) -> GeneratedMask:
+    """Move a mask from its crop to where that lies in the picture."""
+    window = mask.cutout.window
+    moved = Window(window.row + crop.row, window.col + crop.col, window.height, window.width)
+    x, y = mask.click
+    click = crop.col + x * crop.width / size, crop.row + y * crop.height / size
+    return replace(mask, cutout=Cutout(moved, mask.cutout.mask), click=click, crop=crop)
+
+
+def _best(found: list[GeneratedMask], scores: Sequence[float], most: float) -> list[GeneratedMask]:
+    """Keep the best of masks whose boxes overlap."""
+    if not found:
+        return []
+    boxes = np.array([mask.cutout.box for mask in found])
+    return [found[i] for i in suppress(boxes, np.array(scores), most)]
+
+
+def _distinct(found: Sequence[GeneratedMask], most: float) -> list[GeneratedMask]:
+    """Keep the best rated of masks that overlap, best first."""
+    if most >= 1:
+        return sorted(found, key=lambda mask: -mask.predicted_iou)
+    kept: list[GeneratedMask] = []
+    for mask in sorted(found, key=lambda mask: -mask.predicted_iou):
+        box = np.array([mask.cutout.box])
+        boxes = np.array([other.cutout.box for other in kept]).reshape(-1, 4)
+        # Two masks that overlap by a share have boxes that overlap somewhat.
+        near = np.flatnonzero(box_iou(box, boxes)[0] > most / 4)
+        if all(mask_iou(mask.cutout, kept[k].cutout) <= most for k in near):
+            kept.append(mask)
+    return kept
+
+
+def _mend(found: list[GeneratedMask], rules: GenerationRules) -> list[GeneratedMask]:
+    """Mend small regions; of masks that are the same then, one that was not mended stays."""
+    mended, scores = [], []
+    for mask in found:
+        # A margin, so that the ground outside the box is one part and large.
+        edge = int(rules.min_mask_region_area) + 1
+        padded = np.pad(mask.cutout.mask, edge)
+        whole = drop_small_islands(
+            fill_small_holes(padded, rules.min_mask_region_area), rules.min_mask_region_area
+        )
+        inner = whole[edge:-edge, edge:-edge]
+        same = np.array_equal(inner, mask.cutout.mask)
+        mended.append(mask if same else replace(mask, cutout=_trimmed(mask.cutout, inner)))
+        scores.append(float(same))
+    return _best(mended, scores, max(rules.box_nms_thresh, rules.crop_nms_thresh))
+
+
+def _trimmed(cutout: Cutout, mask: np.ndarray) -> Cutout:
+    inner = cut_out(mask)
+    assert inner is not None
+    window = inner.window
+    place = Window(
+        window.row + cutout.window.row, window.col + cutout.window.col, window.height, window.width
+    )
+    return Cutout(place, inner.mask)
+
+
+def _holds(shape: Cutout, point: tuple[float, float]) -> bool:
+    pixel = Window(int(point[1]), int(point[0]), 1, 1)
+    there = shape.window.intersection(pixel)
+    return there is not None and bool(shape.mask[there.slices(shape.window)].any())
+
+
+def _on_data(points: np.ndarray, valid: np.ndarray, size: int) -> np.ndarray:
+    """Keep the clicks of a crop that are not on nodata."""
+    scale = np.array(valid.shape[::-1]) / size
+    cols, rows = (points * scale).astype(int).T
+    return points[valid[rows, cols]]
+
+
+def _enlarged(pixels: np.ndarray, size: int) -> np.ndarray:
+    return resize(pixels, (len(pixels), size, size), order=1).astype(np.float32)

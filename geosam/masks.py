@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
 )
 
 
+T = TypeVar("T")
 Embed = Callable[[Sequence[int], np.ndarray], Features]
 """Numbers of some tiles, and their pixels (n, 3, size, size) -> their features."""
 
@@ -84,6 +86,16 @@ def _skipped(pixels: np.ndarray | None, prompts: Sequence[PixelPrompts]) -> Tile
     return None if prompts else TileMask(SKIPPED_NO_PROMPT)
 
 
+def attempt(work: Callable[[], T]) -> tuple[T | None, str]:
+    """Do what there is to do with a tile, and return what it gives, or None and why it failed."""
+    try:
+        return work(), ""
+    except GeosamError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
+        return None, f"{type(error).__name__}: {error}"
+
+
 def _attempt(
     model: Model,
     embed: Embed,
@@ -93,14 +105,15 @@ def _attempt(
 ) -> list[TileMask]:
     """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile."""
     started = perf_counter()
-    try:
+
+    def segment() -> list[tuple[np.ndarray, float]]:
         features = embed(batch, np.stack([p for i in batch if (p := pixels[i]) is not None]))
-        masks = _decode_batch(model, features, [prompts[i] for i in batch])
-    except GeosamError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
+        return _decode_batch(model, features, [prompts[i] for i in batch])
+
+    masks, error = attempt(segment)
+    if masks is None:
         if len(batch) == 1:
-            return [TileMask(FAILED, error=f"{type(error).__name__}: {error}")]
+            return [TileMask(FAILED, error=error)]
         # Too much for the memory of a GPU, or one bad tile: either is found by halving.
         halves = (batch[: len(batch) // 2], batch[len(batch) // 2 :])
         return [mask for half in halves for mask in _attempt(model, embed, half, pixels, prompts)]

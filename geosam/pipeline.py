@@ -390,7 +390,8 @@ def encode_prepared(prepared: Prepared, batch_size: int, keep: Durable) -> int:
         prepared.store,
     )
     groups = group_tiles(prepared.grid, group_side(prepared.grid))
-    return keep.tally(groups, lambda group: work_task(work(group)), "encode")
+    counts = keep.collect(groups, lambda group: work_task(work(group)), "encode")
+    return sum(int(counts.load(index)["n"]) for index in groups)
 
 
 def water_probability(prepared: Prepared, logits: da.Array) -> xr.DataArray:

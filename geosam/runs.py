@@ -350,10 +350,10 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
         for index, group in groups.items()
         for tile, mask in zip(group.tiles, answers[index], strict=True)
     ]
-    return _with_faults(rows, job.faults, prepared)
+    return with_faults(rows, job.faults, prepared)
 
 
-def _with_faults(rows: list[TileRow], faults: Faults, prepared: Prepared) -> list[TileRow]:
+def with_faults(rows: list[TileRow], faults: Faults, prepared: Prepared) -> list[TileRow]:
     """Let the tiles fail that own pixels which could not be read."""
     areas, reasons = faults.areas()
     if not reasons:
@@ -369,7 +369,7 @@ def _with_faults(rows: list[TileRow], faults: Faults, prepared: Prepared) -> lis
 
 
 def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, gpd.GeoDataFrame]:
-    tiles = _tile_table(rows, prepared)
+    tiles = tile_table(rows, prepared)
     with job.clock.time("outlines"):
         rivers = outlines(
             job.folder / "probability.tif", predicted_iou=tiles, **_outline_settings(job, prepared)
@@ -423,7 +423,8 @@ def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
+def tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
+    """Return the layer ``tiles``, with the predicted IoU of each as one column more."""
     return gpd.GeoDataFrame(
         {
             "tile": [tile.name for tile, _ in rows],
@@ -445,8 +446,10 @@ def _boxes(rows: Sequence[TileRow], prepared: Prepared) -> np.ndarray:
     return moved(shapely.box(*corners.reshape(-1, 4).T), prepared.grid.geobox.affine)
 
 
-def run_table(job: Job, prepared: Prepared, command: str = "segment") -> pd.DataFrame:
-    """Return the row of the layer ``runs``."""
+def run_table(
+    job: Job, prepared: Prepared, command: str = "segment", more: dict[str, Any] | None = None
+) -> pd.DataFrame:
+    """Return the row of the layer ``runs``, with parameters beyond the options in `more`."""
     decision = prepared.decision
     row = {
         "geosam_version": __version__,
@@ -458,7 +461,9 @@ def run_table(job: Job, prepared: Prepared, command: str = "segment") -> pd.Data
         "model": prepared.model.name,
         "model_sha256": prepared.model.signature,
         "prompts": decision.source,
-        "parameters": json.dumps({**job.options.to_dict(), "notes": decision.notes}, default=str),
+        "parameters": json.dumps(
+            {**job.options.to_dict(), **(more or {}), "notes": decision.notes}, default=str
+        ),
         "started": job.started.isoformat(timespec="seconds"),
         "seconds": job.clock.seconds()["total"],
     }
@@ -469,16 +474,17 @@ def _write(job: Job, targets: Targets, layers: dict[str, Any], prepared: Prepare
     with job.clock.time("write"):
         write_geopackage(job.folder / "outlines.gpkg", overwrite=True, **layers)
         if targets.quicklook is not None:
-            _draw(job, layers["outlines"])
+            draw_quicklook(job, layers["outlines"])
 
 
-def _draw(job: Job, rivers: gpd.GeoDataFrame) -> None:
+def draw_quicklook(job: Job, found: gpd.GeoDataFrame, title: str | None = None) -> None:
+    """Draw polygons over the preview of the whole scene."""
     wanted = [role for role in ("red", "green", "blue") if role in job.views.roles]
     bands = wanted if len(wanted) == 3 else list(job.views.roles[:3])
     bands = bands if len(bands) == 3 else [bands[0]] * 3
     picture = job.views.preview.sel(band=bands)
     stretched = picture.copy(data=fit_stretch(job.views.preview, bands).apply(picture.values))
-    quicklook(stretched, rivers, job.folder / "quicklook.png")
+    quicklook(stretched, found, job.folder / "quicklook.png", title=title)
 
 
 def _water_share(path: Path) -> float:

@@ -94,6 +94,18 @@ def open_strips(
     return _open_file(source, threshold, predicted_iou, full_is_water)
 
 
+def grid_of_raster(path: str | os.PathLike) -> GeoBox:
+    """Return the grid of a raster file of any bands, or raise InputError where it has no CRS."""
+    try:
+        with rasterio.open(path) as file:
+            shape, affine, crs = file.shape, file.transform, file.crs
+    except rasterio.errors.RasterioIOError as error:
+        raise InputError(f"{path} cannot be read as a raster: {error}.") from error
+    if crs is None:
+        raise InputError(f"{path} has no CRS, so its pixels have no place. Set it, and try again.")
+    return GeoBox(shape, affine, str(crs))
+
+
 def grid_of(array: xr.DataArray) -> GeoBox:
     """Return the grid of a DataArray, or raise InputError where it has none or no CRS."""
     geobox = array.odc.geobox

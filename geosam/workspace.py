@@ -22,6 +22,8 @@ SUFFIXES = {
     "quicklook": (".png",),
     "coarse": (".tif", ".tiff"),
     "prompts": (".gpkg",),
+    "labels": (".tif", ".tiff"),
+    "coco": (".json",),
 }
 """The endings that each output may have. The first is that of its unfinished file."""
 _PUBLISHING = "publishing.json"
@@ -46,6 +48,10 @@ class Targets:
     """COG of the coarse mask."""
     prompts: Path | None = None
     """GeoPackage of the prompts alone."""
+    labels: Path | None = None
+    """COG of segment numbers."""
+    coco: Path | None = None
+    """COCO JSON of segments."""
 
     def named(self) -> dict[str, Path]:
         """Return those that are wanted."""

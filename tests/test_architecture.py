@@ -14,8 +14,17 @@ FILES = {
     ): path
     for path in PACKAGE.rglob("*.py")
 }
-LEAVES = {"geosam.types", "geosam.errors", "geosam.tasks", "geosam.options"}
-MAY_LEAVES_IMPORT = {"geosam.options": {"geosam.errors"}}
+LEAVES = {
+    "geosam.types",
+    "geosam.errors",
+    "geosam.tasks",
+    "geosam.options",
+    "geosam.generation_rules",
+}
+MAY_LEAVES_IMPORT = {
+    "geosam.options": {"geosam.errors"},
+    "geosam.generation_rules": {"geosam.errors"},
+}
 ORDER = {
     "geosam.pipeline",
     "geosam.runs",
@@ -24,6 +33,7 @@ ORDER = {
     "geosam.commands",
     "geosam.measuring",
     "geosam.changing",
+    "geosam.inventory",
     "geosam.inspection",
     "geosam.planning",
 }

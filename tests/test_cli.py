@@ -32,6 +32,8 @@ COMMANDS = {
     "demo",
     "rivers",
     "change",
+    "everything",
+    "coco",
 }
 MODEL = FakeModel(size=64, name="river-tiny")
 

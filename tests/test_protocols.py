@@ -17,7 +17,8 @@ from geosam.boxes import box_iou, suppress
 from geosam.concepts import ConceptDetector
 from geosam.cutouts import cut_out, mask_iou
 from geosam.errors import BandError, InputError, ModelError, OptionError, PromptError
-from geosam.generation import GenerationRules, click_grid, generate_masks, stability
+from geosam.generation import click_grid, generate_masks, stability
+from geosam.generation_rules import GenerationRules
 from geosam.protocols.edges import EdgeRules, edge_map, edges, score_edges, thin, true_edges
 from geosam.protocols.examples import Example, example_of
 from geosam.protocols.instances import Answers, Detections, instances, score_instances
@@ -160,7 +161,7 @@ def test_grid_and_stability_are_those_computed_by_hand():
 
 def test_each_of_several_objects_is_generated_once_and_the_picture_encoded_once():
     CALLS.clear()
-    masks = generate_masks(Oracle(wider=0), THREE.pixels, GenerationRules(clicks_per_side=16))
+    masks = generate_masks(Oracle(wider=0), THREE.pixels, GenerationRules(points_per_side=16))
     assert CALLS == [1]
     assert len(masks) == 3
     for truth in THREE.cutouts:
@@ -171,13 +172,13 @@ def test_each_of_several_objects_is_generated_once_and_the_picture_encoded_once(
 
 
 def test_masks_that_are_unsure_unstable_or_too_large_are_not_generated():
-    rules = GenerationRules(clicks_per_side=8)
-    assert generate_masks(Oracle(), TWO.pixels, replace(rules, min_predicted_iou=0.99)) == []
-    assert generate_masks(Oracle(), TWO.pixels, replace(rules, min_stability=1.01)) == []
-    small = generate_masks(Oracle(), TWO.pixels, replace(rules, max_share=0.1))
+    rules = GenerationRules(points_per_side=8)
+    assert generate_masks(Oracle(), TWO.pixels, replace(rules, pred_iou_thresh=0.99)) == []
+    assert generate_masks(Oracle(), TWO.pixels, replace(rules, stability_score_offset=99)) == []
+    small = generate_masks(Oracle(), TWO.pixels, replace(rules, max_mask_share=0.1))
     assert [m.cutout.area for m in small] == [square(4, 4, 20).sum()]
-    with pytest.raises(OptionError, match="0 clicks a side"):
-        GenerationRules(clicks_per_side=0)
+    with pytest.raises(OptionError, match="asks the model nothing"):
+        GenerationRules(points_per_side=0)
 
 
 def test_nodata_is_neither_clicked_nor_covered():
@@ -621,7 +622,7 @@ def synthetic_tiles(n, size):
 
 
 def run_all(model, tiles, per_side):
-    rules = replace(DENSE, clicks_per_side=per_side)
+    rules = replace(DENSE, points_per_side=per_side)
     return [
         single_point(model, tiles),
         edges(model, tiles, rules=EdgeRules(per_side), n_thresholds=19),

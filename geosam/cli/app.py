@@ -11,6 +11,8 @@ import click
 
 from geosam import __version__
 from geosam.cli.change import change
+from geosam.cli.coco import coco
+from geosam.cli.everything import everything
 from geosam.cli.extras import demo, models
 from geosam.cli.messages import INTERRUPTED, choose_logs, chosen_warnings, exit_status
 from geosam.cli.rivers import rivers
@@ -79,6 +81,8 @@ for command in (
     vectorize,
     rivers,
     change,
+    everything,
+    coco,
     evaluate,
     train,
     models,

@@ -20,6 +20,7 @@ TITLES = {
     "scene": "The scene",
     "model": "The model, and what it sees",
     "prompts": "The prompts",
+    "masks": "The masks, by the names of SAM's generator",
     "output": "The output",
     "general": "General",
 }
@@ -46,7 +47,7 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section of options a group."""
-        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (*GROUPS, "general")}
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in TITLES}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
@@ -65,6 +66,34 @@ def scene_flags(groups: Collection[str] = GROUPS, leave_out: Collection[str] = (
 def only_flags(*names: str) -> Callable:
     """Return a decorator that adds the named options."""
     return _add(f for f in _fields() if f.name in names)
+
+
+def rule_flags(table: type) -> Callable:
+    """Return a decorator that adds every field of a table, whose defaults a model may overrule."""
+    hints = typing.get_type_hints(table)
+
+    def decorate(command: Callable) -> Callable:
+        for field in reversed(dataclasses.fields(table)):
+            command = _rule(field, hints[field.name])(command)
+        return command
+
+    return decorate
+
+
+def _rule(field: dataclasses.Field, hint: Any) -> Callable:
+    flag = "--" + field.name.replace("_", "-")
+    shown = f"{field.default:.3g}" if hint is float else str(field.default)
+    shown = ("yes" if field.default else "no") if hint is bool else shown
+    return click.option(
+        f"{flag}/--no-{flag[2:]}" if hint is bool else flag,
+        field.name,
+        default=None,
+        type=None if hint is bool else _click_type(hint),
+        metavar=field.metadata["metavar"],
+        help=f"{field.metadata['help']}  [default: the model's, else {shown}]",
+        cls=GroupedOption,
+        group=field.metadata["group"],
+    )
 
 
 def output_flag(metavar: str, text: str, required: bool = True) -> Callable:

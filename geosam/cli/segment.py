@@ -85,16 +85,6 @@ def summary(report: Report) -> Iterator[tuple[str, str]]:
         "Water",
         f"{text.area(report.water_m2)}, {text.percent(report.water_share)} of the valid pixels",
     )
-    yield "Tiles", _tiles(report)
+    yield "Tiles", text.tiles(report.tiles, report.resolution_m)
     yield "Time", text.seconds(report.seconds)
     yield "Written", "\n".join(report.files)
-
-
-def _tiles(report: Report) -> str:
-    words = {
-        "done": "done",
-        "skipped_nodata": "without data",
-        "skipped_no_prompt": "without prompts",
-    }
-    parts = [f"{n} {words.get(status, status)}" for status, n in report.tiles.items()]
-    return f"{sum(report.tiles.values())} at {text.metres(report.resolution_m)}: {', '.join(parts)}"

@@ -78,6 +78,23 @@ def metres(length: float) -> str:
     return f"{length:.3g} m"
 
 
+def tiles(statuses: Mapping[str, int], resolution_m: float) -> str:
+    """Write how many tiles there are, at what resolution, and what became of them.
+
+    Examples
+    --------
+    >>> tiles({"done": 4, "skipped_nodata": 1}, 0.25)
+    '5 at 0.25 m: 4 done, 1 without data'
+    """
+    words = {
+        "done": "done",
+        "skipped_nodata": "without data",
+        "skipped_no_prompt": "without prompts",
+    }
+    parts = [f"{n} {words.get(status, status)}" for status, n in statuses.items()]
+    return f"{sum(statuses.values())} at {metres(resolution_m)}: {', '.join(parts)}"
+
+
 def seconds(steps: Mapping[str, float]) -> str:
     """Write the time of a run, and of its three longest steps.
 

@@ -50,6 +50,7 @@ class Format:
 FORMATS = {
     "mask": Format("uint8", NODATA, "NEAREST"),
     "probability": Format("uint8", NODATA, "AVERAGE", 1 / STEPS),
+    "labels": Format("uint32", 0, "NEAREST"),
     None: Format("float32", float("nan"), "AVERAGE"),
 }
 
@@ -71,7 +72,8 @@ def write_raster(
         The file. It appears when it is complete.
     kind
         ``mask``: 0 and 1 as uint8, 255 nodata. ``probability``: 0 to 1 as uint8, value / 254 with
-        the GDAL scale set, 255 nodata; uint8 is taken for such values. None: float32, NaN nodata.
+        the GDAL scale set, 255 nodata; uint8 is taken for such values.
+        ``labels``: numbers of objects as uint32, 0 nodata. None: float32, NaN nodata.
     overwrite
         Replace the file if it is there.
 
@@ -108,7 +110,7 @@ def _stored(array: xr.DataArray, kind: str | None) -> xr.DataArray:
     """Return the values as they are stored, (band, y, x) and lazy."""
     data = da.asarray(array.data)
     data = data[None] if data.ndim == 2 else data
-    encode = {"mask": _encode_mask, "probability": _encode_probability, None: _encode_plain}[kind]
+    encode = _ENCODERS[kind]
     stored = data.rechunk({0: -1}).map_blocks(encode, dtype=FORMATS[kind].dtype)
     y, x = array.dims[-2:]
     coords = {name: c for name, c in array.coords.items() if set(c.dims) <= {y, x}}
@@ -135,6 +137,18 @@ def _encode_probability(values: np.ndarray) -> np.ndarray:
 
 def _encode_plain(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32)
+
+
+def _encode_labels(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.uint32)
+
+
+_ENCODERS = {
+    "mask": _encode_mask,
+    "probability": _encode_probability,
+    "labels": _encode_labels,
+    None: _encode_plain,
+}
 
 
 class _Sink:

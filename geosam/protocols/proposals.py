@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 
 from geosam.cutouts import Cutout, mask_ious
-from geosam.generation import GenerationRules, generate_masks
+from geosam.generation import generate_masks
+from geosam.generation_rules import GenerationRules
 from geosam.protocols.examples import Dataset, examples
 from geosam.protocols.matching import THRESHOLDS, match
 from geosam.protocols.strata import SIZES, by_size, mean
 from geosam.types import ManyMaskModel
 
-DENSE = GenerationRules(clicks_per_side=64, max_overlap=0.9, min_predicted_iou=0, min_stability=0)
+DENSE = GenerationRules(
+    points_per_side=64,
+    box_nms_thresh=0.9,
+    mask_nms_thresh=1.0,
+    pred_iou_thresh=0,
+    stability_score_thresh=0,
+)
 """More clicks and fewer dropped than in a map of everything: recall is what counts."""
 
 

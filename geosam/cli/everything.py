@@ -1,0 +1,89 @@
+"""``geosam everything``: automatic mask generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geosam.cli import flags, text
+from geosam.cli.messages import SOME_TILES_FAILED, say
+from geosam.generation_rules import GenerationRules
+
+if TYPE_CHECKING:
+    from geosam.inventory import Found
+
+EXAMPLES = """\b
+Examples:
+  geosam everything ortho.tif -o segments.gpkg
+  geosam everything ortho.tif -o segments.gpkg --labels labels.tif --quicklook segments.png
+  geosam everything ortho.tif -o segments.gpkg --aoi harbour.gpkg --min-area 20
+  geosam everything ortho.tif -o segments.gpkg --model facebook/sam-vit-base --points-per-side 32
+  geosam everything ortho.tif -o segments.gpkg --coco annotations.json
+"""
+
+
+@click.command(cls=flags.GroupedCommand, epilog=EXAMPLES)
+@click.argument("scenes", metavar="SCENE...", nargs=-1)
+@flags.output_flag("OUT.gpkg", "The GeoPackage to write.")
+@flags.scene_flags(("scene", "model"))
+@flags.rule_flags(GenerationRules)
+@click.option(
+    "--max-share",
+    type=click.FLOAT,
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    help="A segment goes if it is more of the scene than this: what the others lie on.",
+    cls=flags.GroupedOption,
+    group="masks",
+)
+@click.option(
+    "--labels",
+    metavar="OUT.tif",
+    help="Also write a raster of segment numbers (COG), the smallest where they overlap.",
+    cls=flags.GroupedOption,
+    group="output",
+)
+@click.option(
+    "--coco",
+    metavar="OUT.json",
+    help="Also write the segments as COCO JSON, in pixels of the scene.",
+    cls=flags.GroupedOption,
+    group="output",
+)
+@flags.only_flags("min_area", "simplify", "quicklook", "aoi", "resume", "overwrite")
+@flags.json_flag
+@flags.quiet_flag
+@flags.debug_flag
+def everything(
+    scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Find every object of a scene, each once and whole across tiles.
+
+    Segments may contain one another, as a house does its chimney. Defaults of the masks are those
+    that the model has recorded, else SAM's.
+    """
+    from geosam.inventory import everything as find
+
+    found = find(scenes, output, progress=not quiet, **options)
+    if as_json:
+        text.show_json(found.to_dict())
+    else:
+        text.show_table(_summary(found))
+    if found.exit_status:
+        say(
+            f"Warning: {found.tiles['failed']} of {sum(found.tiles.values())} tiles failed; the "
+            f"layer tiles of {found.output} says which, and why."
+        )
+        raise click.exceptions.Exit(SOME_TILES_FAILED)
+
+
+def _summary(found: Found) -> Iterator[tuple[str, str]]:
+    yield "Chosen", "\n".join(found.notes)
+    median = f", half of them over {text.area(found.area_m2)}" if found.segments else ""
+    yield "Segments", f"{found.segments:,}{median}"
+    yield "Tiles", text.tiles(found.tiles, found.resolution_m)
+    yield "Time", text.seconds(found.seconds)
+    yield "Written", "\n".join(found.files)

@@ -1,0 +1,1 @@
+"""Masks of everything, tile by tile -> segments of the scene, each once and whole."""

@@ -1,0 +1,116 @@
+"""A group of tiles -> the pieces of objects that each of them shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+from odc.geo.geobox import GeoBox
+from rasterio.features import geometry_mask
+from scipy import ndimage
+
+from geosam.embeddings import EmbeddingStore
+from geosam.generation import generate_masks
+from geosam.generation_rules import GenerationRules
+from geosam.masks import DONE, FAILED, SKIPPED_NODATA, TileMask, attempt
+from geosam.segmentation import Seen
+from geosam.segments.pieces import Pieces, no_pieces, pack, pieces_of, unpack
+from geosam.tiles import TileGroup
+from geosam.types import Model, Tile, Window
+
+
+def find_pieces(
+    *inputs: Any,
+    look: Callable[..., Seen],
+    group: TileGroup,
+    model: Model,
+    store: EmbeddingStore | None,
+    rules: GenerationRules,
+    geobox: GeoBox,
+    aoi: gpd.GeoSeries | None,
+    margin_px: int,
+) -> dict[str, np.ndarray]:
+    """Generate the masks of the tiles of a group; what :func:`geosam.segmentation.group_work` calls.
+
+    Parameters
+    ----------
+    *inputs
+        (3, y, x) pixels of the group's read window, NaN where nodata, and what prompts, unread.
+    look
+        Turns them into what the model sees of each tile.
+    group, model, store
+        The tiles, what sees them, and where features are kept.
+    rules
+        Of the mask generator.
+    geobox
+        The model's grid.
+    aoi
+        Area of interest in its CRS: outside of it nothing is found.
+    margin_px
+        Pixels beside nodata that count as nodata too: those of a coarser grid may hold some.
+
+    Returns
+    -------
+    dict
+        Pieces as :func:`geosam.segments.pieces.pack` writes them, what became of the tiles, and the
+        number of pixels that the tiles own and that have data.
+    """
+    shown, _ = look(*inputs, group=group)
+    known = _known(inputs[0], group.read, geobox, aoi, margin_px)
+    embed = None if store is None else store.embedder(model, group.tiles)
+    scene = Window(0, 0, *geobox.shape)
+    found, rows, n_valid = [], [], 0
+    for k, (tile, picture) in enumerate(zip(group.tiles, shown, strict=True)):
+        valid = known[tile.read.slices(group.read)]
+        owned = int(valid[tile.core.slices(tile.read)].sum())
+        n_valid += owned
+        if picture is None or not owned:
+            rows.append(TileMask(SKIPPED_NODATA))
+            continue
+
+        def generate(
+            k: int = k, tile: Tile = tile, picture: Any = picture, valid: Any = valid
+        ) -> Pieces:
+            features = None if embed is None else embed([k], picture[None])
+            return pieces_of(generate_masks(model, picture, rules, valid, features), tile, scene)
+
+        started = perf_counter()
+        pieces, error = attempt(generate)
+        seconds = perf_counter() - started
+        rows.append(
+            TileMask(FAILED, error=error) if pieces is None else TileMask(DONE, seconds=seconds)
+        )
+        found.append(no_pieces() if pieces is None else pieces)
+    return pack(Pieces.concatenate(found)) | {
+        "tiles": _as_bytes(rows),
+        "n_valid": np.array(n_valid),
+    }
+
+
+def pieces_kept(arrays: Mapping[str, np.ndarray]) -> tuple[Pieces, list[TileMask], int]:
+    """Return pieces, what became of the tiles, and their pixels with data."""
+    rows = [TileMask(**row) for row in json.loads(arrays["tiles"].tobytes())]
+    return unpack(arrays), rows, int(arrays["n_valid"])
+
+
+def _as_bytes(rows: list[TileMask]) -> np.ndarray:
+    told = [asdict(replace(row, logits=None)) for row in rows]
+    return np.frombuffer(json.dumps(told).encode(), np.uint8)
+
+
+def _known(
+    pixels: np.ndarray, window: Window, geobox: GeoBox, aoi: gpd.GeoSeries | None, margin_px: int
+) -> np.ndarray:
+    """Mark the pixels of a window where an object may be."""
+    known = np.isfinite(pixels).any(axis=0)
+    if margin_px:
+        known = ndimage.binary_erosion(known, np.ones((3, 3), bool), margin_px, border_value=1)
+    if aoi is not None:
+        part = geobox.translate_pix(window.col, window.row).affine
+        known &= geometry_mask(list(aoi), known.shape, part, invert=True)
+    return known

@@ -1,0 +1,210 @@
+"""Pieces of objects from overlapping tiles -> segments, each once and whole.
+
+Two tiles see the ground that they share both. Where a mask of one agrees there with a mask of the
+other, the two are the same object, and what it takes is decided by who saw it whole; where nobody
+did, each tile says what belongs to it of the pixels that it owns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import shapely
+
+from geosam.segments.pieces import Pieces
+
+AGREE_IOU = 0.7
+"""IoU on shared ground from which on two masks are of one object."""
+SHARED_PX = 16
+"""Pixels that they must cover there at least, together."""
+BEYOND = 0.25
+"""Share by which what others saw of an object may exceed who saw it whole."""
+OWN_SHARE = 0.5
+"""A cut piece that no neighbour knows goes if its tile owns less of it than this."""
+COVERED = 0.8
+"""And if more of it than this is covered by a segment that is larger, but not by more than ..."""
+LARGER = 4.0
+"""... this factor: what a tile saw of the edge of an object that another saw."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Objects, in columns."""
+
+    polygon: np.ndarray
+    """(n,) object: shapely polygons in pixels of the model's grid."""
+    predicted_iou: np.ndarray
+    """(n,) float: the model's own estimate, of several tiles weighed by what each adds."""
+    stability: np.ndarray
+    """(n,) float: the same of the IoU of masks at a higher and at a lower threshold."""
+    point: np.ndarray
+    """(n, 2) float: x, y of what was asked, in the tile that adds most."""
+    tile: np.ndarray
+    """(n, 2) int: index of that tile."""
+
+    def __len__(self) -> int:
+        return len(self.polygon)
+
+    def take(self, which: np.ndarray) -> Segments:
+        """Return some segments, by index or by mask."""
+        return Segments(*(getattr(self, column.name)[which] for column in fields(self)))
+
+
+def join(pieces: Pieces, most: float = 0.7) -> Segments:
+    """Join the pieces of all tiles.
+
+    Parameters
+    ----------
+    pieces
+        Of all tiles.
+    most
+        IoU above which of two segments only the better rated stays.
+
+    Returns
+    -------
+    Segments
+        They may overlap, as a roof and its chimney do, but no two are alike.
+    """
+    owner = _owners(pieces)
+    order = np.argsort(owner, kind="stable")
+    _, first = np.unique(owner[order], return_index=True)
+    groups = np.split(order, first[1:])
+    members = [_merge(pieces.take(group)) for group in groups if len(group)]
+    known = [member for member in members if member is not None]
+    if not known:
+        return _no_segments()
+    rows, alone = zip(*known, strict=True)
+    segments = Segments(*(_column(values) for values in zip(*rows, strict=True)))
+    return _without_doubles(segments, np.array(alone), most)
+
+
+def _owners(pieces: Pieces) -> np.ndarray:
+    """Give pieces of one object one number; a tile has one piece of an object at most."""
+    owner = np.arange(len(pieces))
+    tiles = [{tuple(tile)} for tile in pieces.tile]
+    members = [[i] for i in range(len(pieces))]
+    for i, j in _agreeing(pieces):
+        a, b = owner[i], owner[j]
+        if a == b or tiles[a] & tiles[b]:
+            continue
+        a, b = (a, b) if len(members[a]) >= len(members[b]) else (b, a)
+        owner[members[b]] = a
+        tiles[a] |= tiles[b]
+        members[a] += members[b]
+    return owner
+
+
+def _agreeing(pieces: Pieces) -> np.ndarray:
+    """Return (k, 2) pairs of pieces that agree on shared ground, those that agree best first."""
+    i, j = _neighbours(pieces)
+    low = np.maximum(pieces.read[i, :2], pieces.read[j, :2])
+    high = np.minimum(pieces.read[i, 2:], pieces.read[j, 2:])
+    shared = shapely.box(*low.T, *high.T)
+    a = shapely.intersection(pieces.polygon[i], shared)
+    b = shapely.intersection(pieces.polygon[j], shared)
+    common = shapely.area(shapely.intersection(a, b))
+    either = shapely.area(a) + shapely.area(b) - common
+    iou = np.divide(common, either, out=np.zeros_like(common), where=either > 0)
+    good = np.flatnonzero((iou >= AGREE_IOU) & (either >= SHARED_PX))
+    # Of masks that agree alike the smaller say more: on ground that two cover all, all agree.
+    size = shapely.area(pieces.polygon)
+    order = np.lexsort((size[i[good]] + size[j[good]], -iou[good].round(2)))
+    return np.stack([i, j], axis=1)[good[order]]
+
+
+def _neighbours(pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of pieces from different tiles whose boxes on shared ground are alike."""
+    i, j = shapely.STRtree(pieces.polygon).query(pieces.polygon)
+    other = (i < j) & (pieces.tile[i] != pieces.tile[j]).any(axis=1)
+    i, j = i[other], j[other]
+    low = np.maximum(pieces.read[i, :2], pieces.read[j, :2])
+    high = np.minimum(pieces.read[i, 2:], pieces.read[j, 2:])
+    bounds = shapely.bounds(pieces.polygon)
+    a, b = (
+        np.concatenate([np.maximum(bounds[k, :2], low), np.minimum(bounds[k, 2:], high)], 1)
+        for k in (i, j)
+    )
+    common = _extent(np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:]))
+    either = _extent(a[:, :2], a[:, 2:]) + _extent(b[:, :2], b[:, 2:]) - common
+    alike = common > AGREE_IOU / 2 * either
+    return i[alike], j[alike]
+
+
+def _extent(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.prod(np.clip(high - low, 0, None), axis=1)
+
+
+def _merge(pieces: Pieces) -> tuple[tuple, bool] | None:
+    """Return the columns of one segment and whether it is a cut piece alone, or None."""
+    area = shapely.area(pieces.polygon)
+    owned = shapely.area(shapely.intersection(pieces.polygon, shapely.box(*pieces.core.T)))
+    if len(pieces) == 1 and pieces.cut[0]:
+        return (_row(pieces, 0), True) if owned[0] >= OWN_SHARE * area[0] else None
+    whole = np.flatnonzero(~pieces.cut)
+    if len(whole):
+        best = whole[np.argmax((owned / area)[whole] + pieces.predicted_iou[whole])]
+        others = shapely.union_all(pieces.polygon[pieces.cut])
+        beyond = shapely.area(shapely.difference(others, pieces.polygon[best]))
+        if beyond <= BEYOND * area[best]:
+            return _row(pieces, int(best)), False
+    return _stitched(pieces, owned), False
+
+
+def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:
+    """Let each tile decide about the pixels that it owns, and the others about what is left."""
+    cores = shapely.box(*pieces.core.T)
+    inside = shapely.intersection(pieces.polygon, cores)
+    around = shapely.difference(shapely.union_all(pieces.polygon), shapely.union_all(cores))
+    whole = shapely.union_all([*inside, around])
+    parts = shapely.get_parts(whole)
+    parts = parts[shapely.get_dimensions(parts) == 2]
+    polygon = parts[np.argmax(shapely.area(parts))]
+    weights = np.maximum(owned, 1e-6)
+    most = int(np.argmax(owned))
+    return (
+        polygon,
+        float(np.average(pieces.predicted_iou, weights=weights)),
+        float(np.average(pieces.stability, weights=weights)),
+        pieces.point[most],
+        pieces.tile[most],
+    )
+
+
+def _row(pieces: Pieces, k: int) -> tuple:
+    return tuple(getattr(pieces, column.name)[k] for column in fields(Segments))
+
+
+def _column(values: tuple) -> np.ndarray:
+    if isinstance(values[0], shapely.Geometry):
+        polygons = np.empty(len(values), object)
+        polygons[:] = values
+        return polygons
+    return np.array(values)
+
+
+def _no_segments() -> Segments:
+    none = np.empty(0)
+    return Segments(np.empty(0, object), none, none, np.empty((0, 2)), np.empty((0, 2), int))
+
+
+def _without_doubles(segments: Segments, alone: np.ndarray, most: float) -> Segments:
+    """Drop the worse rated of segments that are alike, and cut pieces inside of others."""
+    area = shapely.area(segments.polygon)
+    i, j = shapely.STRtree(segments.polygon).query(segments.polygon)
+    near = (i != j) & (area[i] <= area[j]) & (area[i] >= area[j] * min(most, 1 / LARGER))
+    i, j = i[near], j[near]
+    common = shapely.area(shapely.intersection(segments.polygon[i], segments.polygon[j]))
+    alike = common > most * (area[i] + area[j] - common)
+    swallowed = alone[i] & (common > COVERED * area[i])
+    # A whole segment comes before a cut piece, then what is rated better.
+    rank = np.empty(len(area), int)
+    rank[np.lexsort((-segments.predicted_iou, alone))] = np.arange(len(area))
+    gone = np.zeros(len(area), bool)
+    gone[i[swallowed]] = True
+    pairs = np.stack([i, j], axis=1)[alike]
+    better = np.take_along_axis(pairs, rank[pairs].argsort(axis=1), axis=1)
+    for good, bad in better[np.argsort(rank[better[:, 0]], kind="stable")]:
+        if not gone[good]:
+            gone[bad] = True
+    return segments.take(~gone)

@@ -19,9 +19,10 @@ from geosam.cli.app import app
 from geosam.errors import ModelError, OptionError, TrainingError
 from geosam.models.checkpoint import find_checkpoint
 from geosam.models.load import load_model
+from geosam.models.sam2 import Sam2
 from geosam.scores import pixel_scores
 from geosam.testing import mislabel, synthetic_scene
-from geosam.training.embeddings import FreshTiles, encode, store_tiles
+from geosam.training.embeddings import FreshTiles, store_tiles
 from geosam.training.experiments import run_experiments
 from geosam.training.finetune import train
 from geosam.training.fit import fit
@@ -236,10 +237,10 @@ def test_the_first_row_is_what_nothing_but_water_would_get(done):
 
 
 def test_tiles_are_embedded_once_for_all_cells(options, chips, tmp_path, monkeypatch):
-    seen = []
+    seen, embed = [], Sam2.embed
     monkeypatch.setattr(
-        "geosam.training.embeddings.encode",
-        lambda model, pixels: seen.append(len(pixels)) or encode(model, pixels),
+        "geosam.models.sam2.Sam2.embed",
+        lambda model, pixels: seen.append(len(pixels)) or embed(model, pixels),
     )
     run_experiments(chips, tmp_path / "t", SMALL, **options | {"epochs": 1})
     assert sum(seen) == 6 + 3  # each tile, and the first of each part to see the shapes

@@ -22,9 +22,10 @@ from geosam.cli.app import app
 from geosam.clock import Clock
 from geosam.errors import InputError, ModelError, OptionError, OutputError, TrainingError
 from geosam.models.load import load_model
+from geosam.models.sam2 import Sam2
 from geosam.training.answers import answer
 from geosam.training.clicks import seeded
-from geosam.training.embeddings import FreshTiles, encode, store_tiles
+from geosam.training.embeddings import FreshTiles, store_tiles
 from geosam.training.examples import read_examples
 from geosam.training.finetune import train, train_parts
 from geosam.training.fit import Watch, fit
@@ -124,7 +125,7 @@ def test_other_parts_change_what_they_say(folder, tmp_path, part):
         SAMPLES[0].pixels[None]
     )
     with torch.no_grad():
-        mine = encode(made._model, SAMPLES[0].pixels[None])
+        mine = made._model.embed(SAMPLES[0].pixels[None])
     assert all(torch.allclose(answer_[name], mine[name], atol=1e-4) for name in mine)
 
 
@@ -156,24 +157,24 @@ def test_tiles_embedded_once_train_as_those_embedded_each_time(folder, tmp_path)
 def test_kept_embeddings_are_used_again_where_the_pixels_are_the_same(
     sam2_folder, tmp_path, monkeypatch
 ):
-    model, calls = open_model(sam2_folder), []
+    model, calls, embed = open_model(sam2_folder), [], Sam2.embed
     first = store_tiles(model, SAMPLES, tmp_path / "e")
     monkeypatch.setattr(
-        "geosam.training.embeddings.encode",
-        lambda model, pixels: calls.append(len(pixels)) or encode(model, pixels),
+        "geosam.models.sam2.Sam2.embed",
+        lambda model, pixels: calls.append(len(pixels)) or embed(model, pixels),
     )
     again = store_tiles(model, [SAMPLES[0], SAMPLES[1], river(9), SAMPLES[3]], tmp_path / "e")
     assert calls == [1, 1]  # one to see the shapes, one for the tile that is another
     assert torch.equal(first.read([1], 0).features["level0"], again.read([1], 7).features["level0"])
     with torch.no_grad():
-        expected = encode(model, river(9).pixels[None])["level2"]
+        expected = model.embed(river(9).pixels[None])["level2"]
     assert torch.allclose(again.read([2], 0).features["level2"], expected, atol=1e-6)
 
 
 def test_training_embeds_as_inference_does(folder):
     model = open_model(folder)
     theirs = model.encode(SAMPLES[0].pixels[None])
-    mine = encode(model, SAMPLES[0].pixels[None])
+    mine = model.embed(SAMPLES[0].pixels[None])
     assert list(mine) == list(theirs)
     assert all(torch.allclose(mine[k], theirs[k], atol=1e-6) for k in mine)
 
@@ -235,7 +236,7 @@ def test_the_iou_head_learns_the_true_iou(sam2_folder):
     prompt = draw_prompt(label, recipe.prompts, seeded(42, 1, 0))
     model = made._model
     with torch.no_grad():
-        given = answer(model, encode(model, SAMPLES[0].pixels[None]), [prompt], "joint")[0]
+        given = answer(model, model.embed(SAMPLES[0].pixels[None]), [prompt], "joint")[0]
     full = torch.nn.functional.interpolate(
         given.logits[None], size=(64, 64), mode="bilinear", align_corners=False
     )[0, 0].numpy()
@@ -255,7 +256,7 @@ def test_several_kinds_of_prompt_in_one_batch_are_answered_as_each_alone(folder)
         draw_prompt(s.label, r, seeded(0, 0, 0)) for s, r in zip(SAMPLES, rules, strict=False)
     ]
     with torch.no_grad():
-        features = encode(model, np.stack([s.pixels for s in SAMPLES[:3]]))
+        features = model.embed(np.stack([s.pixels for s in SAMPLES[:3]]))
         together = answer(model, features, prompts, "joint")
         for i, prompt in enumerate(prompts):
             one = {name: maps[i : i + 1] for name, maps in features.items()}
@@ -269,7 +270,7 @@ def test_mean_and_best_ask_with_every_point_alone(folder):
     points = np.array([[[20.0, 30.0], [40.0, 28.0], [50.0, 33.0]]])
     prompt = PixelPrompts(points, np.ones((1, 3), int))
     with torch.no_grad():
-        features = encode(model, SAMPLES[0].pixels[None])
+        features = model.embed(SAMPLES[0].pixels[None])
         found = answer(model, features, [prompt], "mean")[0]
         embeddings = features["embedding"] if len(features) == 1 else list(features.values())
         output = model.network(

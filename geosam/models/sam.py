@@ -18,6 +18,7 @@ from geosam.models.checkpoint import Normalisation, read_config, read_normalisat
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
 from geosam.models.prompt_tensors import decode_every_mask, decode_prompts
+from geosam.models.vit import embed
 from geosam.types import Features, PixelPrompts
 
 
@@ -34,9 +35,14 @@ class Sam:
 
     def encode(self, pixels: np.ndarray) -> Features:
         """Turn (n, 3, size, size) float32 in [0, 1] into one (n, channels, size/16, size/16) map."""
-        batch = torch.as_tensor(self.normalisation.apply(pixels))
-        with torch.inference_mode(), self.placement.cast():
-            embedding = self.network.get_image_embeddings(batch.to(self.placement.device))
+        with torch.inference_mode():
+            return self.embed(pixels)
+
+    def embed(self, pixels: np.ndarray) -> dict[str, torch.Tensor]:
+        """Do the same with gradients, where these are wanted."""
+        batch = torch.as_tensor(self.normalisation.apply(pixels)).to(self.placement.device)
+        with self.placement.cast():
+            embedding = embed(self.network.vision_encoder, batch)
         return {"embedding": embedding.float()}
 
     def decode(

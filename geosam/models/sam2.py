@@ -16,24 +16,13 @@ import torch
 from geosam.errors import ModelError
 from geosam.models.checkpoint import Normalisation, draws_prompts, read_normalisation, sign_weights
 from geosam.models.device import Placement
+from geosam.models.hiera import embed
 from geosam.models.pretrained import load_pretrained
 from geosam.models.prompt_tensors import decode_every_mask, decode_prompts
 from geosam.types import Features, PixelPrompts
 
 SIZE_STEP = 32
 """Input sizes are multiples of this, so that every stage of the encoder has whole cells."""
-
-
-class NoPositions(torch.nn.Module):
-    """Stands in for the neck's sine encoding: image segmentation never reads it, and computing it
-    took a quarter of the encoder's time.
-    """
-
-    def forward(
-        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: object = None
-    ) -> torch.Tensor:
-        """One zero, whatever the shape asked for, (1, 1, 1, 1)."""
-        return torch.zeros(1, 1, 1, 1, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -51,9 +40,14 @@ class Sam2:
 
     def encode(self, pixels: np.ndarray) -> Features:
         """Turn (n, 3, size, size) float32 in [0, 1] into three maps, finest first."""
-        batch = torch.as_tensor(self.normalisation.apply(pixels))
-        with torch.inference_mode(), self.placement.cast():
-            maps = self.network.get_image_embeddings(batch.to(self.placement.device))
+        with torch.inference_mode():
+            return self.embed(pixels)
+
+    def embed(self, pixels: np.ndarray) -> dict[str, torch.Tensor]:
+        """Do the same with gradients, where these are wanted."""
+        batch = torch.as_tensor(self.normalisation.apply(pixels)).to(self.placement.device)
+        with self.placement.cast():
+            maps = embed(self.network, batch)
         return {f"level{i}": feature_map.float() for i, feature_map in enumerate(maps)}
 
     def decode(
@@ -138,8 +132,6 @@ def load_sam2(name: str, folder: Path, placement: Placement, tile_size: int | No
         )
     _resize(config, size)
     network = load_pretrained(Sam2Model, name, folder, placement, config=config)
-    vision: Any = network.vision_encoder
-    vision.neck.position_encoding = NoPositions()
     return Sam2(
         name,
         sign_weights(folder),

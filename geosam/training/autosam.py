@@ -24,7 +24,7 @@ from geosam.models.prompter_files import prompter_of
 from geosam.models.registry import AUTOSAM
 from geosam.models.sam import Sam
 from geosam.models.sam2 import Sam2
-from geosam.training.embeddings import Change, FreshTiles, StoredTiles, Tiles, check_size, encode
+from geosam.training.embeddings import Change, FreshTiles, StoredTiles, Tiles, check_size
 from geosam.training.freeze import check_frozen, sign_frozen
 from geosam.training.losses import as_target, parse_loss
 from geosam.training.recipe import AUTOSAM_LOSSES, Recipe
@@ -113,7 +113,7 @@ class PromptedTiles:
         if self.stored is not None and self.change is None:
             return self.stored.read(items, epoch).features
         with torch.no_grad():
-            return encode(self.model, pixels)
+            return self.model.embed(pixels)
 
 
 class AutoSam:

@@ -49,28 +49,6 @@ class Tiles(Protocol):
         """Return some tiles as they are shown in an epoch."""
 
 
-def encode(model: Sam | Sam2, pixels: np.ndarray) -> dict[str, torch.Tensor]:
-    """Embed tiles as the model's ``encode`` does, with gradients where they are wanted.
-
-    Parameters
-    ----------
-    pixels
-        (n, 3, size, size) float32 in [0, 1].
-    """
-    placement, network = model.placement, model.network
-    batch = torch.as_tensor(model.normalisation.apply(pixels)).to(placement.device)
-    with placement.cast():
-        if isinstance(model, Sam):
-            return {"embedding": network.vision_encoder(batch)[0].float()}
-        maps = list(network.get_image_features(batch, return_dict=True).fpn_hidden_states)
-        maps[-1] = maps[-1] + network.no_memory_embedding
-        sizes = network.backbone_feature_sizes
-        return {
-            f"level{i}": flat.permute(1, 2, 0).reshape(len(batch), -1, *size).float()
-            for i, (flat, size) in enumerate(zip(maps, sizes, strict=True))
-        }
-
-
 @dataclass(frozen=True)
 class FreshTiles:
     """Tiles that are embedded whenever they are read: for an encoder that changes, or tiles that
@@ -103,7 +81,7 @@ class FreshTiles:
             shown = [self.change(s, i, epoch) for s, i in zip(shown, items, strict=True)]
         pixels = np.stack([sample.pixels for sample in shown])
         with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
-            features = encode(self.model, pixels)
+            features = self.model.embed(pixels)
         return Seen(features, np.stack([sample.label for sample in shown]))
 
 
@@ -190,7 +168,7 @@ def store_tiles(
         raise InputError("There are no tiles to train with. Give more labelled images.")
     first = check_size(samples[0], 0, model.size)
     with torch.no_grad():
-        shapes = {k: tuple(v.shape[1:]) for k, v in encode(model, first.pixels[None]).items()}
+        shapes = {k: tuple(v.shape[1:]) for k, v in model.embed(first.pixels[None]).items()}
     dtype = _choose_dtype(shapes, len(samples), cache)
     fits = _open_folder(
         folder,
@@ -233,7 +211,7 @@ def _fill(
     if not missing:
         return
     with torch.no_grad():
-        features = encode(model, np.stack([tiles[i].pixels for i in missing]))
+        features = model.embed(np.stack([tiles[i].pixels for i in missing]))
     for name, values in features.items():
         arrays[name][missing] = values.cpu().numpy()
     for i in missing:

@@ -16,7 +16,6 @@ from transformers.models.sam2.configuration_sam2 import (
     Sam2VisionConfig,
 )
 
-from geosam.models.sam2 import NoPositions
 from geosam.training.river_tiny.targets import STRIDE
 from geosam.training.river_tiny.tiles import NODATA_FILL
 from geosam.training.scratch import start_anew
@@ -28,6 +27,18 @@ TILE = 256
 
 PIXEL_STD = 0.25
 """Pixels 0 to 1 are shown to the network as (pixel - 0.5) / 0.25; nodata becomes 0."""
+
+
+class NoPositions(torch.nn.Module):
+    """Stands in for the neck's sine encoding: image segmentation never reads it, and computing it
+    took a quarter of the encoder's time.
+    """
+
+    def forward(
+        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: object = None
+    ) -> torch.Tensor:
+        """One zero, whatever the shape asked for, (1, 1, 1, 1)."""
+        return torch.zeros(1, 1, 1, 1, device=device, dtype=dtype)
 
 
 def promptable_config(size: int = TILE) -> Sam2Config:

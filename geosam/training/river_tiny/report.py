@@ -14,11 +14,10 @@ import torch
 from torch.nn import functional
 from transformers import Sam2Model
 
-from geosam.models.sam2 import NoPositions
 from geosam.models.unet import CoarseWaterNet, load_coarse
 from geosam.summaries import DRY_SHARE, ImageScores, score_label, summarise
 from geosam.training.river_tiny.batch_prompts import Prompts
-from geosam.training.river_tiny.network import TILE, normalise
+from geosam.training.river_tiny.network import TILE, NoPositions, normalise
 from geosam.training.river_tiny.rating import answer, move_outline
 from geosam.training.river_tiny.sources import Scene, load_scenes
 from geosam.training.river_tiny.tiles import NODATA_FILL, RGB_BANDS, stretch

@@ -35,7 +35,7 @@ def odd_sam():
 def pieces(request, monkeypatch):
     """Attention all at once, and cut into as small pieces as there are."""
     if request.param == "in pieces":
-        monkeypatch.setattr(attention, "BLOCK_BYTES", 100)
+        monkeypatch.setitem(attention.BLOCK_BYTES, "cpu", 100)
 
 
 @pytest.mark.usefixtures("pieces")

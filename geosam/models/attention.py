@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-BLOCK_BYTES = 4 << 20
-"""Of attention weights that are made at a time: they stay in the cache until they are used."""
+BLOCK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 28}
+"""Of attention weights that are made at a time: on a processor they stay in its cache until they are used."""
 
 
 def attend(
@@ -84,11 +84,15 @@ def _is_fused_quicker(query: torch.Tensor) -> bool:
     return not on_cpu or query.dtype == torch.float32 or torch.cpu._is_amx_tile_supported()
 
 
+def _block_bytes(query: torch.Tensor) -> int:
+    return BLOCK_BYTES.get(query.device.type, BLOCK_BYTES["cuda"])
+
+
 def _by_products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Mix values of (n, tokens, channels), some of n, or some queries of one, at a time."""
     row_bytes = key.shape[1] * query.element_size()
-    together = max(1, BLOCK_BYTES // (row_bytes * query.shape[1]))
-    rows = max(1, BLOCK_BYTES // row_bytes)
+    together = max(1, _block_bytes(query) // (row_bytes * query.shape[1]))
+    rows = max(1, _block_bytes(query) // row_bytes)
     parts = zip(*(part.split(together) for part in (query, key, value)), strict=True)
     return torch.cat(
         [
@@ -106,7 +110,7 @@ def _by_rows(
     across: torch.Tensor,
 ) -> torch.Tensor:
     row_bytes = query[:, :, 0, 0].numel() * key.shape[2] * query.element_size()
-    rows = max(1, BLOCK_BYTES // row_bytes)
+    rows = max(1, _block_bytes(query) // row_bytes)
     parts = zip(*(part.split(rows, dim=2) for part in (query, down, across)), strict=True)
     mixed = [
         functional.scaled_dot_product_attention(

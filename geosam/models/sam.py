@@ -40,7 +40,7 @@ class Sam:
 
     def embed(self, pixels: np.ndarray) -> dict[str, torch.Tensor]:
         """Do the same with gradients, where these are wanted."""
-        batch = torch.as_tensor(self.normalisation.apply(pixels)).to(self.placement.device)
+        batch = self.placement.send(self.normalisation.apply(pixels))
         with self.placement.cast():
             embedding = embed(self.network.vision_encoder, batch)
         return {"embedding": embedding.float()}

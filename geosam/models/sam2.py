@@ -45,7 +45,7 @@ class Sam2:
 
     def embed(self, pixels: np.ndarray) -> dict[str, torch.Tensor]:
         """Do the same with gradients, where these are wanted."""
-        batch = torch.as_tensor(self.normalisation.apply(pixels)).to(self.placement.device)
+        batch = self.placement.send(self.normalisation.apply(pixels))
         with self.placement.cast():
             maps = embed(self.network, batch)
         return {f"level{i}": feature_map.float() for i, feature_map in enumerate(maps)}

@@ -26,7 +26,7 @@ from geosam.models.mask_generation import recorded_rules
 from geosam.testing import object_scene, write_picture
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from test_everything import nested  # noqa: E402
+from test_everything import nested
 
 
 def scenes(given: argparse.Namespace, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """How many pixels a second the networks of river-tiny take, each and all together.
 
-    python benchmarks/network_speed.py [--threads 2] [--precision auto]
+    python benchmarks/network_speed.py [--threads 2] [--precision auto] [--busy]
 
-First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
+With batches as the main job has them, a batch a thread. `--busy` counts the processor's seconds, shared by
+the threads, instead of the clock's: for a machine that has other work. First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
 shows it: tiles overlap by a quarter, the coarse network looks at two stretches at two resolutions, and
 every tile is decoded. Bands with an index need one stretch.
 """
@@ -20,26 +21,33 @@ import torch
 import geosam
 from geosam.coarse import NETWORK_BATCH
 from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
+from geosam.options import Options
 from geosam.types import PixelPrompts
 
-BATCH = 8
+BATCH = Options().batch_size
+ROUND_PX = 1 << 20
+"""Pixels a thread in a round, about."""
 LOOKS = 2 * (1 + 1 / 4)
 """Times that the coarse network sees an 8-bit scene: two stretches, at full and at half resolution."""
 
 
-def seconds_per_pixel(work: Callable[[int], object], pixels: int, threads: int) -> float:
-    """Time `work` on as many batches side by side as there are threads, the best of three rounds."""
+def seconds_per_pixel(
+    work: Callable[[int], object], pixels: int, threads: int, busy: bool
+) -> float:
+    """Time `work` on batches of some pixels side by side, the best of three rounds."""
+    batches = threads * max(2, ROUND_PX // pixels)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(threads)))
         rounds = []
         for _ in range(3):
-            begun = time.perf_counter()
-            list(pool.map(work, range(4 * threads)))
-            rounds.append((time.perf_counter() - begun) / (4 * threads * pixels))
+            wall, spent = time.perf_counter(), time.process_time()
+            list(pool.map(work, range(batches)))
+            wall, spent = time.perf_counter() - wall, time.process_time() - spent
+            rounds.append((spent / threads if busy else wall) / (batches * pixels))
     return min(rounds)
 
 
-def measure(threads: int, precision: str) -> dict[str, float]:
+def measure(threads: int, precision: str, busy: bool) -> dict[str, float]:
     """Return the seconds a pixel of each network."""
     torch.set_num_threads(1)
     coarse = load_learned(precision=precision)
@@ -52,13 +60,12 @@ def measure(threads: int, precision: str) -> dict[str, float]:
     mask[:, 100:150] = True
     prompt = PixelPrompts(np.full((1, 5, 2), 120.5), np.ones((1, 5), int), masks=mask)
     area = BATCH * model.size**2
-    return {
-        "coarse": seconds_per_pixel(lambda _: coarse.predict(wide), wide[:, 0].size, threads),
-        "encoder": seconds_per_pixel(lambda _: model.encode(tiles), area, threads),
-        "decoder": seconds_per_pixel(
-            lambda _: model.decode(features, [prompt] * BATCH), area, threads
-        ),
+    work: dict[str, tuple[Callable[[int], object], int]] = {
+        "coarse": (lambda _: coarse.predict(wide), wide[:, 0].size),
+        "encoder": (lambda _: model.encode(tiles), area),
+        "decoder": (lambda _: model.decode(features, [prompt] * BATCH), area),
     }
+    return {name: seconds_per_pixel(*pair, threads, busy) for name, pair in work.items()}
 
 
 def main() -> None:
@@ -67,8 +74,9 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--busy", action="store_true")
     arguments = parser.parse_args()
-    alone = measure(arguments.threads, arguments.precision)
+    alone = measure(arguments.threads, arguments.precision, arguments.busy)
     print("| network | million pixels a second |\n|---|---|")
     for name, seconds in alone.items():
         print(f"| {name} | {1e-6 / seconds:.2f} |")

@@ -7,26 +7,32 @@ import resource
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from odc.geo.geobox import GeoBox
+from scipy.special import expit
 
+from geosam.crew import Crew
 from geosam.decision import decide
-from geosam.masks import DONE
+from geosam.export.cog import write_raster
+from geosam.masks import DONE, SKIPPED_NODATA
 from geosam.mosaic import Answer, Index, Mosaic, work_task
 from geosam.options import Options
-from geosam.pipeline import Prepared, lay_out, load, prepare
+from geosam.pipeline import LAZY, Prepared, lay_out, load, on_grid, prepare, prompt_source
 from geosam.progress import count
 from geosam.runs import as_paths, inspect_source, shared_threads, view_scene
 from geosam.types import Model
-from geosam.views import Views
+from geosam.vectors import outlines
+from geosam.views import Views, pixel_m, view_array
 
 PLACES = 3
-"""Places of a scene at which tiles are really segmented."""
+"""Places at which tiles are really segmented, among those that look wet and among the others."""
 SIDE = 2
 """Groups a side at each of them: together they share what lies around, as in a run."""
 LONG_MINUTES = 8 * 60
@@ -86,50 +92,121 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     GeosamError
         If the scene cannot be used, or an option does not fit.
     """
+    begun = perf_counter()
     chosen = Options.of({**options, "model": model if isinstance(model, str) else model.name})
     source = inspect_source(as_paths(scene), chosen)
     views, _ = view_scene(source, chosen)
     decision = decide(views, chosen)
     loaded = load(chosen) if isinstance(model, str) else model
+    opening = perf_counter() - begun
     with shared_threads(chosen, loaded) as crew:
         prepared = prepare(views, chosen, loaded, decision=decision)
         mosaic = lay_out(prepared, chosen.batch_size)
         full = with_data(mosaic, views)
-        sample = _sample(full)
-        tasks = [work_task(mosaic.work(mosaic.groups[index])) for index in sample]
-        with count("Plan", 0, show=False) as bar:
-            crew.compute(tasks[:1], "", bar)  # what only the first time takes
-            started = perf_counter()
-            answers: Sequence[Answer] = crew.compute(tasks, "", bar)
-        seconds = perf_counter() - started
-    share = len(full) / max(1, len(sample))
-    minutes = share * seconds / 60
+        wet = likely_wet(full, mosaic, views, prepared, chosen)
+        kinds = [{i: n for i, n in full.items() if (i in wet) is kind} for kind in (True, False)]
+        looks = [look(mosaic, groups, chosen, crew) for groups in kinds if groups]
+    minutes = (opening + sum(seen.seconds for seen in looks)) / 60
     free = shutil.disk_usage(Path(source.paths[0]).resolve().parent).free
-    return _estimate(prepared, mosaic, full, answers, minutes, free)
+    return _estimate(prepared, mosaic, full, looks, minutes, free)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What some groups of one kind tell of all of that kind."""
+
+    statuses: Counter[str]
+    """Number of tiles looked at, by what became of them."""
+    to_encode: float
+    """Tiles of the whole kind that will be encoded."""
+    seconds: float
+    """What the whole kind will take."""
+
+
+def likely_wet(
+    full: Mapping[Index, int], mosaic: Mosaic, views: Views, prepared: Prepared, options: Options
+) -> set[Index]:
+    """Return the groups in which the preview shows water, by the same evidence that prompts the model.
+
+    Encoded tiles take many times as long as skipped ones, and rivers fill few places of a scene: looked
+    at without regard to water, a plan of few places misses it or finds little else.
+    """
+    if prepared.prompts.rule is None or prepared.decision.source == "raster":
+        return set(full)
+    small = view_array(views.preview.chunk(), pixel_m(views.preview.odc.geobox))
+    coarse = prompt_source(small, prepared.decision, options, LAZY).coarse
+    if coarse is None:
+        return set(full)
+    return set(_touching(coarse.values == 1, coarse.odc.geobox, mosaic)) & set(full)
+
+
+def look(mosaic: Mosaic, groups: Mapping[Index, int], options: Options, crew: Crew) -> Look:
+    """Work on some of these groups as a run does, to the outlines, and conclude on all of them."""
+    sample = _sample(groups)
+    tasks = [work_task(mosaic.work(mosaic.groups[index])) for index in sample]
+    with count("Plan", 0, show=False) as bar:
+        started = perf_counter()
+        crew.compute(tasks[:1], "", bar)
+        first = perf_counter() - started  # with what only the first time takes
+        answers: Sequence[Answer] = crew.compute(tasks, "", bar)
+    with TemporaryDirectory() as folder:
+        for index, answer in zip(sample, answers, strict=True):
+            _finish(answer, mosaic, index, Path(folder) / "probability.tif", options)
+    whole = perf_counter() - started - first
+    share = len(groups) / len(sample)
+    statuses = Counter(mask.status for answer in answers for mask in answer.tiles)
+    seen = sum(n for status, n in statuses.items() if status != SKIPPED_NODATA)
+    done = sum(groups.values()) * statuses[DONE] / max(1, seen)
+    cold = max(0.0, first - whole / len(sample))
+    return Look(statuses, done, cold + share * whole)
+
+
+def _finish(answer: Answer, mosaic: Mosaic, index: Index, path: Path, options: Options) -> None:
+    """Write the probability of a group, and draw its outlines."""
+    core = mosaic.core(index)
+    rows, cols = core.slices(mosaic.groups[index].read)
+    weighted, weights, _ = answer.planes[:, rows, cols]
+    water = expit(np.divide(weighted, weights, out=np.zeros_like(weighted), where=weights > 0))
+    raster = on_grid(water, mosaic.grid.geobox[core.slices()])
+    write_raster(raster, path, kind="probability", overwrite=True)
+    outlines(path, threshold=options.threshold)
 
 
 def with_data(mosaic: Mosaic, views: Views) -> dict[Index, int]:
     """Return the groups that have any data, and how many of the tiles of each do, by the preview."""
     valid = np.isfinite(views.preview.values).any(axis=0)
-    # Sums from the corner on: the number of valid pixels of any rectangle is four of them.
-    sums = np.pad(valid, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    to_preview = ~views.preview.odc.geobox.affine @ mosaic.grid.geobox.affine
+    return _touching(valid, views.preview.odc.geobox, mosaic)
+
+
+def _touching(found: np.ndarray, geobox: GeoBox, mosaic: Mosaic) -> dict[Index, int]:
+    """Return the groups that hold any of a mask's pixels, and how many of the tiles of each do.
+
+    Parameters
+    ----------
+    found
+        (y, x) bool.
+    geobox
+        Its grid, coarser than the mosaic's.
+    """
+    # Sums from the corner on: the number of pixels of any rectangle is four of them.
+    sums = np.pad(found, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    to_mask = ~geobox.affine @ mosaic.grid.geobox.affine
     counts = {}
     for index, group in mosaic.groups.items():
-        low = [to_preview @ (tile.core.col, tile.core.row) for tile in group.tiles]
-        high = [to_preview @ (tile.core.col_end, tile.core.row_end) for tile in group.tiles]
+        low = [to_mask @ (tile.core.col, tile.core.row) for tile in group.tiles]
+        high = [to_mask @ (tile.core.col_end, tile.core.row_end) for tile in group.tiles]
         (left, top), (right, bottom) = np.floor(low).astype(int).T, np.ceil(high).astype(int).T
-        rows = np.clip([top, bottom], 0, valid.shape[0])
-        cols = np.clip([left, right], 0, valid.shape[1])
-        found = (
+        rows = np.clip([top, bottom], 0, found.shape[0])
+        cols = np.clip([left, right], 0, found.shape[1])
+        inside = (
             sums[rows[1], cols[1]] - sums[rows[0], cols[1]]
             - sums[rows[1], cols[0]] + sums[rows[0], cols[0]]
         )  # fmt: skip
-        counts[index] = int((found > 0).sum())
+        counts[index] = int((inside > 0).sum())
     return {index: n for index, n in counts.items() if n}
 
 
-def _sample(groups: Sequence[Index] | dict[Index, int]) -> list[Index]:
+def _sample(groups: Iterable[Index]) -> list[Index]:
     """Choose groups in clumps, spread evenly over those there are."""
     known = sorted(groups)
     places = [known[round(k)] for k in np.linspace(0, max(0, len(known) - 1), PLACES + 2)[1:-1]]
@@ -141,15 +218,13 @@ def _sample(groups: Sequence[Index] | dict[Index, int]) -> list[Index]:
 def _estimate(
     prepared: Prepared,
     mosaic: Mosaic,
-    full: dict[Index, int],
-    answers: Sequence[Answer],
+    full: Mapping[Index, int],
+    looks: Sequence[Look],
     minutes: float,
     free: int,
 ) -> Plan:
-    statuses = Counter(mask.status for answer in answers for mask in answer.tiles)
-    seen = sum(n for status, n in statuses.items() if status != "skipped_nodata")
     with_pixels = sum(full.values())
-    to_encode = round(with_pixels * statuses[DONE] / seen) if seen else 0
+    to_encode = round(sum(seen.to_encode for seen in looks))
     memory = _peak_bytes()
     store = to_encode * _embedding_bytes(prepared.model)
     across = len(mosaic.cols) * mosaic.groups[next(iter(mosaic.groups))].read.height ** 2
@@ -162,7 +237,7 @@ def _estimate(
         without_data=len(mosaic.grid) - with_pixels,
         without_prompts=with_pixels - to_encode,
         to_encode=to_encode,
-        sampled=sum(statuses.values()),
+        sampled=sum(seen.statuses.total() for seen in looks),
         minutes=minutes,
         memory_bytes=memory,
         store_bytes=store,

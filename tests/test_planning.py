@@ -67,3 +67,15 @@ def test_the_command_tells_the_same(scene, monkeypatch):
     assert f"{found['tiles']:,}: {found['without_data']:,} without data" in told.stdout
     assert {"minutes", "memory_bytes", "store_bytes", "disk_bytes"} <= set(found)
     assert found["memory_bytes"] > 10 * MB
+
+
+def test_a_river_in_one_corner_is_neither_missed_nor_taken_for_everywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("geosam.segmentation.GROUP_PX", 96)
+    water = np.zeros((512, 1024), bool)
+    water[:192, :192] = sinuous_river_mask((192, 192))
+    path = save(scene_of(water), tmp_path / "scene.tif")
+    found = geosam.plan(path, model=Darkness(), resolution=10)
+    report = geosam.run(path, tmp_path / "a.gpkg", model=Darkness(), resolution=10)
+    assert 0 < report.tiles["done"] < 0.2 * found.tiles
+    assert found.sampled < 0.5 * found.tiles
+    assert found.to_encode == pytest.approx(report.tiles["done"], rel=0.5)

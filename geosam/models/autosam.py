@@ -57,7 +57,7 @@ class AutoPrompted:
         """Turn (n, 3, size, size) float32 in [0, 1] into the model's features and dense prompts."""
         placement = self.model.placement
         with torch.inference_mode(), placement.cast():
-            batch = torch.as_tensor(pixels).to(placement.device)
+            batch = placement.send(pixels)
             dense = self.prompter(batch.contiguous(memory_format=torch.channels_last))
         return {**self.model.encode(pixels), DENSE: dense.float()}
 

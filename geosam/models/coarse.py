@@ -30,7 +30,7 @@ class LearnedCoarse:
         (n, size, size) float32.
         """
         with torch.inference_mode(), self.placement.cast():
-            batch = torch.as_tensor(pixels).to(self.placement.device)
+            batch = self.placement.send(pixels)
             logits = self.network(batch.contiguous(memory_format=torch.channels_last))
             return logits[:, 0].float().cpu().numpy()
 

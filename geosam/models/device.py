@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from geosam.errors import OptionError
@@ -27,6 +28,15 @@ class Placement:
         rounded to a pixel or more.
         """
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def send(self, array: np.ndarray) -> torch.Tensor:
+        """Bring an array to the device; to a GPU from page-locked memory, so that the copy runs beside
+        what the GPU still computes.
+        """
+        tensor = torch.as_tensor(array)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
 
 def place(device: str = "auto", precision: str = "auto") -> Placement:

@@ -22,7 +22,7 @@ def from_half(arrays: Mapping[str, np.ndarray], model: Model) -> Features:
     placement = getattr(model, "placement", None)
     if placement is None:
         return whole
-    return {name: torch.from_numpy(a).to(placement.device) for name, a in whole.items()}
+    return {name: placement.send(a) for name, a in whole.items()}
 
 
 def _as_array(array: Any) -> np.ndarray:

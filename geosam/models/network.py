@@ -58,7 +58,7 @@ class NetworkModel(ABC):
 
     def embed(self, pixels: np.ndarray) -> dict[str, torch.Tensor]:
         """Encode with gradients where they are wanted: (n, 3, size, size) in [0, 1] to float32 maps."""
-        batch = torch.as_tensor(self.normalisation.apply(pixels)).to(self.placement.device)
+        batch = self.placement.send(self.normalisation.apply(pixels))
         with self.placement.cast():
             return {name: values.float() for name, values in self._maps(batch).items()}
 

@@ -17,6 +17,7 @@ from geosam.models.device import Placement
 from geosam.models.network import DenseNetwork
 from geosam.models.original import load_original
 from geosam.models.pretrained import load_pretrained
+from geosam.models.vit import embed
 from geosam.types import Features
 
 DEFAULT_SIZE_PX = 1024
@@ -29,7 +30,7 @@ class Sam(DenseNetwork):
 
     def _maps(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """One map, (n, channels, size / 16, size / 16)."""
-        return {"embedding": self.network.vision_encoder(batch)[0]}
+        return {"embedding": embed(self.network.vision_encoder, batch)}
 
     def _keywords(self, features: Features) -> dict[str, Any]:
         return {"image_embeddings": features["embedding"]}

@@ -13,9 +13,10 @@ import torch
 
 from geosam.models.checkpoint import draws_prompts, read_normalisation, sign_weights
 from geosam.models.device import Placement
+from geosam.models.hiera import embed
 from geosam.models.network import DenseNetwork
 from geosam.models.pretrained import load_pretrained
-from geosam.models.pyramid import NoPositions, PyramidModel, scaled, stepped_size
+from geosam.models.pyramid import PyramidModel, scaled, stepped_size
 from geosam.types import Features
 
 SIZE_STEP = 32
@@ -25,6 +26,9 @@ SIZE_STEP = 32
 @dataclass(frozen=True)
 class Sam2(PyramidModel, DenseNetwork):
     """A SAM 2 checkpoint. Any multiple of 32 will do as its input size."""
+
+    def _maps(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {f"level{i}": values for i, values in enumerate(embed(self.network, batch))}
 
     def decode_dense(
         self, features: Features, dense: torch.Tensor
@@ -66,7 +70,6 @@ def load_sam2(name: str, path: Path, placement: Placement, tile_size: int | None
     size = stepped_size(name, own, tile_size, SIZE_STEP)
     _resize(config, size, own)
     network: Any = load_pretrained(Sam2Model, name, path, placement, config=config)
-    network.vision_encoder.neck.position_encoding = NoPositions()
     facts = (sign_weights(path), size, read_normalisation(path), placement, network)
     return Sam2(name, *facts, draws_prompts(path))
 

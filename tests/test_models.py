@@ -140,7 +140,10 @@ def test_models_keep_the_protocol(checkpoint):
 
 def test_many_prompts_encode_a_tile_once_and_together_are_as_apart(checkpoint):
     model, encoded = opened(checkpoint), []
-    model.network.vision_encoder.register_forward_hook(lambda *_: encoded.append(1))
+    first = next(
+        m for m in model.network.vision_encoder.modules() if isinstance(m, torch.nn.Conv2d)
+    )
+    first.register_forward_hook(lambda *_: encoded.append(1))
     features = encode_picture(model, tiles(1, model.size)[0])
     points = np.random.default_rng(3).uniform(0, model.size, (5, 2))
     boxes = np.array([[2.0, 3, 20, 30], [8, 8, 40, 50], [0, 0, 9, 9]])

@@ -83,8 +83,9 @@ def called_directly(checkpoint, pixels, prompt, several):
     """What transformers gives for one tile, prepared by hand: logits (m, y, x) and scores (m,)."""
     _, network, (mean, std) = checkpoint
     side = pixels.shape[-1]
-    values = (pixels - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
-    inputs = {"pixel_values": torch.tensor(values, dtype=torch.float32)}
+    # In single precision, as the image processors of transformers normalise.
+    centre, spread = (np.reshape(np.float32(v), (1, 3, 1, 1)) for v in (mean, std))
+    inputs = {"pixel_values": torch.tensor((pixels - centre) / spread)}
     if prompt.points.shape[1]:
         inputs["input_points"] = torch.tensor(prompt.points[:, None] - 0.5, dtype=torch.float32)
         inputs["input_labels"] = torch.tensor(prompt.labels[:, None])

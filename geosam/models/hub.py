@@ -48,12 +48,7 @@ def fetch(name: str) -> Path:
         If there is no network or no such model, or its licence must be agreed to first.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if folder := cached_folder(name):
         return folder
@@ -67,18 +62,25 @@ def fetch(name: str) -> Path:
             f"Model {name!r} is neither a folder or file here nor a Hugging Face id. geosam models "
             "lists those known."
         ) from error
-    except GatedRepoError as error:
-        raise ModelError(
+    except unreachable as error:
+        raise ModelError(_refusal(name, error)) from error
+
+
+def _refusal(name: str, error: BaseException) -> str:
+    """Say why the hub did not give a model."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return (
             f"Model {name} wants its licence agreed to: do that on https://huggingface.co/{name}, log in "
             "with hf auth login, and try again."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return (
             f"Model {name} is neither a folder or file here nor on the Hugging Face hub, or needs a "
             "login there (hf auth login). geosam models lists those known."
-        ) from error
-    except unreachable as error:
-        raise ModelError(_absent(name, error)) from error
+        )
+    return _absent(name, error)
 
 
 def _absent(name: str, error: BaseException) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from geosam.errors import ModelError
 from geosam.models.device import Placement
-from geosam.models.original_names import original_name
+from geosam.models.original_names import POSITIONS, original_name
 from geosam.models.pickled import read_tensors
 
 DECODER_HEADS = 8
@@ -106,31 +106,29 @@ def describe_original(
     """
     tensors = read_original(path) if tensors is None else tensors
     shape = partial(_shape, path, tensors)
-    _, rows, _, hidden = shape("image_encoder.pos_embed", 4)
+    rows = shape("image_encoder.pos_embed", 4)[1]
     patch = shape("image_encoder.patch_embed.proj.weight", 4)[2]
-    prompt, masked = shape("prompt_encoder.mask_downscaling.6.weight", 4)[:2]
+    hidden, channels = shape("prompt_encoder.mask_downscaling.6.weight", 4)[:2]
+    sizes = {"image_size": rows * patch, "patch_size": patch}
+    prompts = {"hidden_size": hidden, "mask_input_channels": channels}
     return {
         "model_type": "sam",
-        "vision_config": {
-            "hidden_size": hidden,
-            "image_size": rows * patch,
-            "patch_size": patch,
-            "output_channels": shape("image_encoder.neck.0.weight", 4)[0],
-            "mlp_dim": shape("image_encoder.blocks.0.mlp.lin1.weight", 2)[0],
-            "qkv_bias": "image_encoder.blocks.0.attn.qkv.bias" in tensors,
-            "num_pos_feats": shape(
-                "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", 2
-            )[1],
-            "layer_norm_eps": ENCODER_EPS,
-            **_attention(tensors, shape, rows, hidden),
-        },
-        "prompt_encoder_config": {
-            "hidden_size": prompt,
-            "image_size": rows * patch,
-            "patch_size": patch,
-            "mask_input_channels": masked,
-        },
+        "vision_config": {**sizes, **_encoder(tensors, shape)},
+        "prompt_encoder_config": {**sizes, **prompts},
         "mask_decoder_config": _decoder(tensors, shape),
+    }
+
+
+def _encoder(tensors: Collection[str], shape: Any) -> dict[str, Any]:
+    _, rows, _, hidden = shape("image_encoder.pos_embed", 4)
+    return {
+        "hidden_size": hidden,
+        "output_channels": shape("image_encoder.neck.0.weight", 4)[0],
+        "mlp_dim": shape("image_encoder.blocks.0.mlp.lin1.weight", 2)[0],
+        "qkv_bias": "image_encoder.blocks.0.attn.qkv.bias" in tensors,
+        "num_pos_feats": shape(POSITIONS, 2)[1],
+        "layer_norm_eps": ENCODER_EPS,
+        **_attention(tensors, shape, rows, hidden),
     }
 
 

@@ -7,22 +7,26 @@ import resource
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import dask
 import numpy as np
+from dask.delayed import Delayed
 
-from geosam.decision import decide
+from geosam.decision import Decision, decide
+from geosam.durable import Lazy, part_of
 from geosam.masks import DONE
-from geosam.mosaic import Answer, Index, Mosaic, work_task
+from geosam.mosaic import Answer, Index, work_task
 from geosam.options import Options
-from geosam.pipeline import Prepared, lay_out, load, prepare
-from geosam.progress import count
+from geosam.pipeline import COARSE_PX, lay_out, load, prepare, tile_grid, tiles_of
 from geosam.runs import as_paths, inspect_source, shared_threads, view_scene
-from geosam.types import Model
+from geosam.segmentation import group_side
+from geosam.tiles import TileGrid, TileGroup, group_tiles
+from geosam.types import Model, Window
 from geosam.views import Views
 
 PLACES = 3
@@ -91,31 +95,60 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     views, _ = view_scene(source, chosen)
     decision = decide(views, chosen)
     loaded = load(chosen) if isinstance(model, str) else model
-    with shared_threads(chosen, loaded) as crew:
-        prepared = prepare(views, chosen, loaded, decision=decision)
-        mosaic = lay_out(prepared, chosen.batch_size)
-        full = with_data(mosaic, views)
-        sample = _sample(full)
-        tasks = [work_task(mosaic.work(mosaic.groups[index])) for index in sample]
-        with count("Plan", 0, show=False) as bar:
-            crew.compute(tasks[:1], "", bar)  # what only the first time takes
-            started = perf_counter()
-            answers: Sequence[Answer] = crew.compute(tasks, "", bar)
+    grid = tile_grid(views.working.odc.geobox, loaded, chosen)
+    groups = group_tiles(grid, group_side(grid))
+    full = with_data(grid, groups, views)
+    sample = _sample(full)
+    with shared_threads(chosen, loaded):
+        tasks = [
+            task
+            for place in sample
+            for task in _asked(
+                part_views(views, grid, groups, place), chosen, loaded, decision, place
+            )
+        ]
+        dask.compute(tasks[:1])  # what only the first time takes
+        started = perf_counter()
+        answers: Sequence[Answer] = dask.compute(*tasks)
         seconds = perf_counter() - started
-    share = len(full) / max(1, len(sample))
+    share = len(full) / max(1, len(tasks))
     minutes = share * seconds / 60
     free = shutil.disk_usage(Path(source.paths[0]).resolve().parent).free
-    return _estimate(prepared, mosaic, full, answers, minutes, free)
+    return _estimate(loaded, grid, groups, full, answers, minutes, free)
 
 
-def with_data(mosaic: Mosaic, views: Views) -> dict[Index, int]:
+def part_views(
+    views: Views, grid: TileGrid, groups: Mapping[Index, TileGroup], place: Sequence[Index]
+) -> Views:
+    """Return the views of the part of a scene that some neighbouring groups see."""
+    reads = [groups[index].read for index in place]
+    row, col = min(read.row for read in reads), min(read.col for read in reads)
+    end = max(read.row_end for read in reads), max(read.col_end for read in reads)
+    window = Window(row, col, end[0] - row, end[1] - col)
+    looks = views.around(part_of(grid.geobox, window, COARSE_PX))
+    if looks is None:
+        return views
+    return Views(looks.scene, looks.working, looks.wider, views.preview, views.around)
+
+
+def _asked(
+    part: Views, options: Options, model: Model, decision: Decision, place: Sequence[Index]
+) -> list[Delayed]:
+    """Return the tasks that answer some groups of a part of the scene."""
+    keep = Lazy(part)
+    prepared = prepare(part, options, keep, model, decision)
+    mosaic = lay_out(part, tiles_of(prepared, options.batch_size, keep))
+    return [work_task(mosaic.work(mosaic.groups[index])) for index in place]
+
+
+def with_data(grid: TileGrid, groups: Mapping[Index, TileGroup], views: Views) -> dict[Index, int]:
     """Return the groups that have any data, and how many of the tiles of each do, by the preview."""
     valid = np.isfinite(views.preview.values).any(axis=0)
     # Sums from the corner on: the number of valid pixels of any rectangle is four of them.
     sums = np.pad(valid, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    to_preview = ~views.preview.odc.geobox.affine @ mosaic.grid.geobox.affine
+    to_preview = ~views.preview.odc.geobox.affine @ grid.geobox.affine
     counts = {}
-    for index, group in mosaic.groups.items():
+    for index, group in groups.items():
         low = [to_preview @ (tile.core.col, tile.core.row) for tile in group.tiles]
         high = [to_preview @ (tile.core.col_end, tile.core.row_end) for tile in group.tiles]
         (left, top), (right, bottom) = np.floor(low).astype(int).T, np.ceil(high).astype(int).T
@@ -129,19 +162,24 @@ def with_data(mosaic: Mosaic, views: Views) -> dict[Index, int]:
     return {index: n for index, n in counts.items() if n}
 
 
-def _sample(groups: Sequence[Index] | dict[Index, int]) -> list[Index]:
+def _sample(full: Mapping[Index, int]) -> list[list[Index]]:
     """Choose groups in clumps, spread evenly over those there are."""
-    known = sorted(groups)
+    known = sorted(full)
     places = [known[round(k)] for k in np.linspace(0, max(0, len(known) - 1), PLACES + 2)[1:-1]]
     near = [(i, j) for i in range(SIDE) for j in range(SIDE)]
-    wanted = {(row + i, col + j) for row, col in places for i, j in near} if known else set()
-    return sorted(wanted & set(known))
+    clumps: list[list[Index]] = []
+    for row, col in places if known else ():
+        taken = {index for clump in clumps for index in clump}
+        clump = {(row + i, col + j) for i, j in near} & set(full)
+        clumps.append(sorted(clump - taken))
+    return [clump for clump in clumps if clump]
 
 
 def _estimate(
-    prepared: Prepared,
-    mosaic: Mosaic,
-    full: dict[Index, int],
+    model: Model,
+    grid: TileGrid,
+    groups: Mapping[Index, TileGroup],
+    full: Mapping[Index, int],
     answers: Sequence[Answer],
     minutes: float,
     free: int,
@@ -151,15 +189,13 @@ def _estimate(
     with_pixels = sum(full.values())
     to_encode = round(with_pixels * statuses[DONE] / seen) if seen else 0
     memory = _peak_bytes()
-    store = to_encode * _embedding_bytes(prepared.model)
-    across = len(mosaic.cols) * mosaic.groups[next(iter(mosaic.groups))].read.height ** 2
-    height, width = mosaic.grid.geobox.shape
-    disk = ANSWER_BYTES * across * 2 + round(
-        RESULT_BYTES * height * width * to_encode / len(mosaic.grid)
-    )
+    store = to_encode * _embedding_bytes(model)
+    across = len({col for _, col in groups}) * next(iter(groups.values())).read.height ** 2
+    height, width = grid.geobox.shape
+    disk = ANSWER_BYTES * across * 2 + round(RESULT_BYTES * height * width * to_encode / len(grid))
     return Plan(
-        tiles=len(mosaic.grid),
-        without_data=len(mosaic.grid) - with_pixels,
+        tiles=len(grid),
+        without_data=len(grid) - with_pixels,
         without_prompts=with_pixels - to_encode,
         to_encode=to_encode,
         sampled=sum(statuses.values()),

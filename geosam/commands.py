@@ -25,11 +25,11 @@ from geosam.raster import fingerprint, inspect_scene
 from geosam.runs import (
     Job,
     all_prompts,
+    crew_of,
     keep_of,
     open_job,
     prepare_job,
     run_table,
-    shared_threads,
 )
 from geosam.vectors import islands, outlines
 from geosam.views import pixel_m
@@ -86,7 +86,7 @@ def write_coarse(
     targets = Targets(coarse=Path(output))
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         model = load(chosen)
-        with shared_threads(chosen, model) as crew:
+        with crew_of(job, model) as crew:
             prepared = prepare_job(job, model, keep_of(job, crew))
         kept = prepared.prompts.coarse
         if not isinstance(kept, Kept):
@@ -140,7 +140,7 @@ def write_prompts(
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         # The model decides how large a tile is, and each tile has points of its own.
         model = load(chosen)
-        with shared_threads(chosen, model) as crew:
+        with crew_of(job, model) as crew:
             keep = keep_of(job, crew)
             prepared = prepare_job(job, model, keep)
             drawn = all_prompts(job, prepared, keep)
@@ -182,13 +182,13 @@ def fill_store(scene: Scene, *, progress: bool = False, **options: Any) -> Writt
         raise OptionError("geosam encode needs --store DIR: the folder to fill.")
     with open_job(scene, Path(chosen.store), Targets(), chosen, progress) as job:
         model = load(chosen)
-        with shared_threads(chosen, model) as crew:
+        with crew_of(job, model) as crew:
             keep = keep_of(job, crew)
             prepared = prepare_job(job, model, keep)
             store = prepared.store
             assert store is not None
             before = store.count()
-            wanted = encode_prepared(prepared, chosen.batch_size, keep)
+            wanted = encode_prepared(prepared, keep)
     counts = {"tiles": len(prepared.grid), "wanted": wanted, "encoded": store.count() - before}
     return _written(job, chosen.store, counts)
 

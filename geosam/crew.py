@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,43 +47,53 @@ class Threads:
 
     def do(self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar) -> list[Any]:
         """Do pieces of work; see :class:`Crew`."""
-        waiting: deque[Future] = deque()
+        flying: dict[Any, int] = {}
         # The pool is waited for, whatever ends the work.
         with ThreadPoolExecutor(self.workers) as pool:
             submitted = (pool.submit(function, item) for item in items)
             try:
-                return list(in_order(submitted, waiting, AHEAD * self.workers, bar))
+                return results(submitted, flying, AHEAD * self.workers, wait, bar)
             except KeyboardInterrupt:
                 warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
                 raise
             finally:
-                for future in waiting:
+                for future in flying:
                     future.cancel()
 
 
-def in_order(submitted: Iterable[Any], waiting: deque[Any], most: int, bar: Bar) -> Iterable[Any]:
-    """Give the results of futures in their order, and have no more than some of them submitted.
+def results(
+    submitted: Iterable[Any],
+    flying: dict[Any, int],
+    most: int,
+    wait: Callable[..., Any],
+    bar: Bar,
+) -> list[Any]:
+    """Return the results of futures, and have no more than some of them unfinished.
 
     Parameters
     ----------
     submitted
         Submits one with every step.
-    waiting
-        Holds those whose result was not taken.
+    flying
+        Holds those that are not finished, whatever happens, with their numbers.
     most
         How many those are at most.
+    wait
+        Waits for futures of this kind, as :func:`concurrent.futures.wait` does.
     bar
         Moves on with every result.
     """
-    for future in submitted:
-        waiting.append(future)
-        if len(waiting) >= most:
-            yield _taken(waiting, bar)
-    while waiting:
-        yield _taken(waiting, bar)
+    found: dict[int, Any] = {}
 
+    def land() -> None:
+        for future in wait(list(flying), return_when="FIRST_COMPLETED").done:
+            found[flying.pop(future)] = future.result()
+            bar.update()
 
-def _taken(waiting: deque[Any], bar: Bar) -> Any:
-    result = waiting.popleft().result()
-    bar.update()
-    return result
+    for number, future in enumerate(submitted):
+        flying[future] = number
+        if len(flying) >= most:
+            land()
+    while flying:
+        land()
+    return [found[number] for number in sorted(found)]

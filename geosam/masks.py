@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -71,9 +72,11 @@ def segment_tiles(
     embed = embed or (lambda which, shown: model.encode(shown))
     masks = [_skipped(p, q) for p, q in zip(pixels, prompts, strict=True)]
     active = [i for i, mask in enumerate(masks) if mask is None]
-    for start in range(0, len(active), batch_size):
-        batch = active[start : start + batch_size]
-        for i, mask in zip(batch, _attempt(model, embed, batch, pixels, prompts), strict=True):
+    while active:
+        batch, active = active[:batch_size], active[batch_size:]
+        answered, most = _attempt(model, embed, batch, pixels, prompts)
+        batch_size = min(batch_size, most)
+        for i, mask in zip(batch, answered, strict=True):
             masks[i] = mask
     return [mask for mask in masks if mask is not None]
 
@@ -90,22 +93,35 @@ def _attempt(
     batch: list[int],
     pixels: Sequence[np.ndarray | None],
     prompts: Sequence[Sequence[PixelPrompts]],
-) -> list[TileMask]:
-    """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile."""
+) -> tuple[list[TileMask], int]:
+    """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile.
+
+    Returns the masks, and how many tiles at once the memory allows for all that is known.
+    """
     started = perf_counter()
     try:
         features = embed(batch, np.stack([p for i in batch if (p := pixels[i]) is not None]))
-        masks = _decode_batch(model, features, [prompts[i] for i in batch])
+        found = _decode_batch(model, features, [prompts[i] for i in batch])
     except GeosamError:
         raise
     except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
-        if len(batch) == 1:
-            return [TileMask(FAILED, error=f"{type(error).__name__}: {error}")]
-        # Too much for the memory of a GPU, or one bad tile: either is found by halving.
-        halves = (batch[: len(batch) // 2], batch[len(batch) // 2 :])
-        return [mask for half in halves for mask in _attempt(model, embed, half, pixels, prompts)]
-    share = (perf_counter() - started) / len(batch)
-    return [TileMask(DONE, logits, score, share) for logits, score in masks]
+        reason, full = f"{type(error).__name__}: {error}", is_out_of_memory(error)
+    else:
+        share = (perf_counter() - started) / len(batch)
+        return [TileMask(DONE, logits, score, share) for logits, score in found], sys.maxsize
+    # Only here is the error gone, and with it what it held of the memory.
+    if len(batch) == 1:
+        return [TileMask(FAILED, error=reason)], 1 if full else sys.maxsize
+    half = len(batch) // 2
+    parts = [_attempt(model, embed, part, pixels, prompts) for part in (batch[:half], batch[half:])]
+    most = min(limit for _, limit in parts)
+    return [mask for masks, _ in parts for mask in masks], min(most, half) if full else most
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is full, that of a GPU or the machine's."""
+    # torch.OutOfMemoryError, by its name: nobody need load torch to ask.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _decode_batch(

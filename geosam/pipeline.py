@@ -121,6 +121,8 @@ class Prepared:
     """The tiles on the model's grid."""
     prompts: Prompting
     """Where prompts come from."""
+    batch_size: int
+    """Tiles that go through the model at once."""
     store: EmbeddingStore | None = None
     """Where embeddings are kept."""
 
@@ -165,7 +167,7 @@ def segment(
     views = view_array(scene, chosen.resolution)
     keep = Lazy(views)
     prepared = prepare(views, chosen, keep, None if isinstance(model, str) else model)
-    logits = segment_prepared(prepared, chosen.batch_size, keep)
+    logits = segment_prepared(prepared, keep)
     water = water_probability(prepared, logits)(views)
     return xr.Dataset({"probability": water, "mask": water_mask(water, chosen.threshold)})
 
@@ -180,11 +182,12 @@ def prepare(
     """Choose, load the model, lay out the tiles, and find out where prompts come from."""
     decision = decision or decide(views, options)
     model = model or load(options)
+    options = sized(options, model)
     if decision.source == "autosam":
         model = self_prompted(model)
     grid = tile_grid(views.working.odc.geobox, model, options)
     prompts = prompt_source(views, decision, options, model.size, keep)
-    prepared = Prepared(views, decision, model, grid, prompts)
+    prepared = Prepared(views, decision, model, grid, prompts, options.batch_size or 1)
     for k in range(1, _rounds(decision, options)):
         prepared = ask_again(prepared, options, keep, k)
     return prepared
@@ -227,7 +230,7 @@ def ask_again(prepared: Prepared, options: Options, keep: Keep, k: int) -> Prepa
             f"--rounds {options.rounds} needs a coarse mask, and --prompts {options.prompts} has none. "
             "Leave --rounds out."
         )
-    logits = segment_prepared(prepared, options.batch_size, keep, f"round_{k}")
+    logits = segment_prepared(prepared, keep, f"round_{k}")
     coarse = keep.raster(partial(_answered, logits=logits), f"coarse_{k}", COARSE_PX)
     return replace(prepared, prompts=replace(prepared.prompts, coarse=coarse))
 
@@ -237,29 +240,54 @@ def _answered(looks: Looks, logits: Step) -> xr.DataArray:
 
 
 def load(options: Options) -> Model:
-    """Load the model that the options name."""
+    """Load the model that the options name, here and wherever it is sent."""
     from geosam.models.load import load_model
+    from geosam.models.resident import resident
 
-    return load_model(
-        options.model,
-        device=options.device,
-        precision=options.precision,
-        tile_size=options.tile_size,
-    )
+    arguments = {"name": options.model, **_placement(options), "tile_size": options.tile_size}
+    return resident(load_model, arguments)
+
+
+def sized(options: Options, model: Model) -> Options:
+    """Return options that say how many tiles go through the model at once."""
+    from geosam.models.memory import batch_size_for
+
+    if options.batch_size is not None:
+        return options
+    return replace(options, batch_size=batch_size_for(model))
 
 
 def load_network(options: Options) -> CoarseNetwork:
-    """Load the learned network."""
+    """Load the learned network, here and wherever it is sent."""
     from geosam.models.coarse import load_learned
+    from geosam.models.resident import resident
 
-    return load_learned(options.device, options.precision)
+    return resident(load_learned, _placement(options))
+
+
+def _placement(options: Options) -> dict[str, str]:
+    # Each worker of several devices sees one of them alone.
+    return {
+        "device": options.device.split(":")[0] if options.devices else options.device,
+        "precision": options.precision,
+    }
 
 
 def self_prompted(model: Model) -> Model:
     """Give a model the dense prompt network that lies beside its checkpoint."""
     from geosam.models.autosam import auto_prompted
+    from geosam.models.resident import Resident, resident
 
+    if isinstance(model, Resident):
+        return resident(_load_self_prompted, dict(model.arguments))
     return auto_prompted(model)
+
+
+def _load_self_prompted(**arguments: Any) -> Model:
+    from geosam.models.autosam import auto_prompted
+    from geosam.models.load import load_model
+
+    return auto_prompted(load_model(**arguments))
 
 
 def prompt_source(
@@ -428,11 +456,11 @@ def _of_evidence(looks: Looks, evidence: Step) -> xr.DataArray:
     return coarse_from_evidence(evidence(looks), looks.working)
 
 
-def segment_prepared(prepared: Prepared, batch_size: int, keep: Keep, name: str = SEGMENT) -> Step:
+def segment_prepared(prepared: Prepared, keep: Keep, name: str = SEGMENT) -> Step:
     """Segment all tiles: the step that gives (y, x) float32 logits on the model's grid, with what
     speaks beside the model.
     """
-    lay = partial(lay_out, what=tiles_of(prepared, batch_size, keep, name))
+    lay = partial(lay_out, what=tiles_of(prepared, keep, name))
     logits = keep.mosaic(lay, prepared.grid, prepared.per_side, name)
     evidence = prepared.prompts.evidence
     return logits if evidence is None else partial(_with_evidence, logits=logits, evidence=evidence)
@@ -466,7 +494,7 @@ class TileWork:
     """Where embeddings are kept."""
 
 
-def tiles_of(prepared: Prepared, batch_size: int, keep: Keep, name: str = SEGMENT) -> TileWork:
+def tiles_of(prepared: Prepared, keep: Keep, name: str = SEGMENT) -> TileWork:
     """Draw the prompts, and return what the tiles are segmented with."""
     return TileWork(
         prepared.grid,
@@ -475,7 +503,7 @@ def tiles_of(prepared: Prepared, batch_size: int, keep: Keep, name: str = SEGMEN
         prepared.decision.stretch,
         prepared.prompts,
         draw(prepared, keep, name),
-        batch_size,
+        prepared.batch_size,
         prepared.store,
     )
 
@@ -495,9 +523,9 @@ def lay_out(looks: Looks, what: TileWork) -> Mosaic:
     )
 
 
-def encode_prepared(prepared: Prepared, batch_size: int, keep: Durable) -> int:
+def encode_prepared(prepared: Prepared, keep: Durable) -> int:
     """Encode all tiles that have data and prompts into the store, and return how many those are."""
-    work = partial(_encoding, what=tiles_of(prepared, batch_size, keep))
+    work = partial(_encoding, what=tiles_of(prepared, keep))
     return keep.tally(work, prepared.grid, prepared.per_side, "encode")
 
 

@@ -137,7 +137,7 @@ def _asked(
     """Return the tasks that answer some groups of a part of the scene."""
     keep = Lazy(part)
     prepared = prepare(part, options, keep, model, decision)
-    mosaic = lay_out(part, tiles_of(prepared, options.batch_size, keep))
+    mosaic = lay_out(part, tiles_of(prepared, keep))
     return [work_task(mosaic.work(mosaic.groups[index])) for index in place]
 
 

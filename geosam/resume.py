@@ -17,7 +17,7 @@ STATE = "run.json"
 MAY_CHANGE = frozenset(
     {
         "mask", "probability", "quicklook", "threshold", "min_area", "min_island", "simplify",
-        "join_gap", "overwrite", "resume", "workers",
+        "join_gap", "overwrite", "resume", "workers", "scheduler",
     }
 )  # fmt: skip
 """Options that no finished block depends on."""

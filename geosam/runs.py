@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ from geosam.pipeline import (
     mask_of_stored,
     prepare,
     segment_prepared,
+    sized,
     tile_grid,
     water_probability,
 )
@@ -181,8 +183,9 @@ def run(
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         with job.clock.time("load model"):
             loaded = load(chosen) if isinstance(model, str) else model
+        job = replace(job, options=sized(job.options, loaded))
         settle(job.folder, identity(job, loaded))
-        with shared_threads(chosen, loaded) as crew:
+        with crew_of(job, loaded) as crew:
             return _run(job, loaded, targets, crew)
 
 
@@ -272,13 +275,52 @@ def view_scene(
 
 
 @contextmanager
+def crew_of(job: Job, model: Model) -> Iterator[Crew]:
+    """Find who works on a job: threads, processes of this machine, or a cluster."""
+    options = job.options
+    if options.scheduler is not None:
+        from geosam.cluster import cluster_at
+
+        with cluster_at(options.scheduler, job.folder) as cluster:
+            yield cluster
+    elif options.devices or (options.workers or 1) > 1:
+        from geosam.cluster import local_workers
+
+        with local_workers(*_local_crew(options, model)) as cluster:
+            yield cluster
+    else:
+        with shared_threads(options, model) as crew:
+            yield crew
+
+
+def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], int]:
+    """Return the environment of each worker process, and how many threads each has."""
+    cores = os.cpu_count() or 1
+    if options.devices:
+        threads = str(max(1, cores // len(options.devices)))
+        return [
+            {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": threads}
+            for device in options.devices
+        ], 1
+    workers = options.workers or 1
+    share = max(1, cores // workers)
+    if _side_by_side(options, model):
+        return [{"OMP_NUM_THREADS": "1"}] * workers, share
+    return [{"OMP_NUM_THREADS": str(share)}] * workers, 1
+
+
+def _side_by_side(options: Options, model: Model) -> bool:
+    """Whether tiles run on one thread each, many at a time."""
+    return model.size <= THREADED_TILE_PX and options.device in ("auto", "cpu")
+
+
+@contextmanager
 def shared_threads(options: Options, model: Model) -> Iterator[Crew]:
     """Share the cores between workers and torch for the time of a run, so that they do not fight."""
     import torch
 
     before = torch.get_num_threads()
-    side_by_side = model.size <= THREADED_TILE_PX and options.device in ("auto", "cpu")
-    workers = options.workers or (before if side_by_side else 1)
+    workers = options.workers or (before if _side_by_side(options, model) else 1)
     torch.set_num_threads(max(1, before // workers))
     try:
         with dask.config.set(scheduler="threads", num_workers=workers):
@@ -342,7 +384,7 @@ def _polygons(index: Index, coarse: Kept) -> ScenePrompts:
 
 def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
     """Segment, write probability and mask into the folder of unfinished work."""
-    logits = segment_prepared(prepared, job.options.batch_size, keep)
+    logits = segment_prepared(prepared, keep)
     water = partial(_stored, water=water_probability(prepared, logits), aoi=job.aoi)
     coarser = prepared.grid.geobox.resolution.x / job.views.scene.odc.geobox.resolution.x
     margin = int(np.ceil(EVIDENCE_PX * max(1.0, abs(coarser))))

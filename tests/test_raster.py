@@ -20,7 +20,7 @@ from geosam.raster import (
     describe,
     fingerprint,
     inspect_scene,
-    open_coarse,
+    read_coarse,
     open_scene,
     preview,
     read,
@@ -689,7 +689,7 @@ def test_a_coarse_mask_is_brought_to_any_grid(tmp_path):
     mask[:, 5:9] = 1
     path = write(tmp_path / "m.tif", mask)
     geobox = zoomed(GeoBox((20, 30), NORTH_UP, UTM), 0.5)
-    opened = open_coarse(path, geobox, chunks=11)
+    opened = read_coarse(path, geobox, chunks=11)
     np.testing.assert_array_equal(opened.values, mask[0].repeat(2, 0).repeat(2, 1) > 0)
 
 

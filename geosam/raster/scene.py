@@ -156,7 +156,10 @@ def _pixels(source: Source, grid: GeoBox, tell: Tell | None) -> np.ndarray:
     def read_grid(part: GeoBox) -> np.ndarray:
         return read_block(source.parts, n_bands, part, source.valid)
 
-    return read_grid(grid) if tell is None else read_what_can_be(read_grid, grid, n_bands, tell)
+    if tell is None:
+        return read_grid(grid)
+    col, row = ~grid.affine @ source.geobox.affine @ (0, 0)
+    return read_what_can_be(read_grid, grid, n_bands, tell, (-round(row), -round(col)))
 
 
 def preview(source: Source, max_px: int = 1024) -> xr.DataArray:

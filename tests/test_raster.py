@@ -20,10 +20,10 @@ from geosam.raster import (
     describe,
     fingerprint,
     inspect_scene,
-    read_coarse,
     open_scene,
     preview,
     read,
+    read_coarse,
 )
 
 UTM = "EPSG:32618"

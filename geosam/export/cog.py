@@ -138,7 +138,7 @@ def _encode_plain(values: np.ndarray) -> np.ndarray:
 
 
 class _Sink:
-    """Writes Dask's blocks into an open file, one at a time."""
+    """Writes Dask's blocks into an open file, one at a time, but for those without data."""
 
     def __init__(self, target: rasterio.io.DatasetWriter) -> None:
         self._target, self._lock = target, threading.Lock()
@@ -147,6 +147,9 @@ class _Sink:
         bands, rows, cols = key
         window = RasterioWindow.from_slices(rows, cols)
         indexes = list(range(bands.start + 1, bands.stop + 1))
+        # What was never written is nodata, and takes neither time nor room.
+        if (block == self._target.nodata).all():
+            return
         with self._lock:
             self._target.write(block, indexes=indexes, window=window)
 
@@ -171,5 +174,5 @@ def _optimise(plain: Path, path: Path, form: Format) -> None:
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         copy_raster(
             plain, path, driver="COG", compress="DEFLATE", blocksize=BLOCK_PX, bigtiff="IF_SAFER",
-            overview_resampling=form.resampling, num_threads=2,
+            overview_resampling=form.resampling, num_threads=2, sparse_ok=True,
         )  # fmt: skip

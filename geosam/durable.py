@@ -204,7 +204,7 @@ class Durable:
         done = ledger.finished()
         missing = [index for index in indices if index not in done]
         with self._count(name, len(indices), len(done)) as bar:
-            self.crew.do(make, missing if items is None else [items[i] for i in missing], bar)
+            self.crew.do(make, (index if items is None else items[index] for index in missing), bar)
 
     @contextmanager
     def _count(self, name: str, total: int, done: int) -> Iterator[Bar]:

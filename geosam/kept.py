@@ -67,10 +67,15 @@ def cut_blocks(geobox: GeoBox, side: int) -> Blocks:
 
 def group_blocks(grid: TileGrid, groups: Mapping[Index, TileGroup]) -> Blocks:
     """Return the blocks that are the cores of groups of tiles."""
-    cores = {index: group.core.intersection(grid.scene) for index, group in groups.items()}
     first, last = min(groups), max(groups)
-    heights = [cores[row, first[1]].height for row in range(first[0], last[0] + 1)]  # type: ignore[union-attr]
-    widths = [cores[first[0], col].width for col in range(first[1], last[1] + 1)]  # type: ignore[union-attr]
+
+    def core(row: int, col: int) -> Window:
+        inside = groups[row, col].core.intersection(grid.scene)
+        assert inside is not None
+        return inside
+
+    heights = [core(row, first[1]).height for row in range(first[0], last[0] + 1)]
+    widths = [core(first[0], col).width for col in range(first[1], last[1] + 1)]
     rows, cols = (tuple(accumulate(sizes, initial=0)) for sizes in (heights, widths))
     return Blocks(grid.geobox, rows, cols, first)
 

@@ -25,7 +25,7 @@ Embed = Callable[[Sequence[int], np.ndarray], Features]
 """Numbers of some tiles, and their pixels (n, 3, size, size) -> their features."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TileMask:
     """What the model said of one tile, or why it said nothing."""
 

@@ -120,7 +120,7 @@ def local_workers(environments: Iterable[Mapping[str, str]], threads: int) -> It
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
     with (
         SpecCluster(workers=workers, scheduler=scheduler, silence_logs=_LOGS) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(len(workers))
         yield Cluster(client)
@@ -160,7 +160,8 @@ def _client(address: str) -> Client:
         )
     where = {"scheduler_file": str(path)} if path.is_file() else {"address": address}
     try:
-        return Client(**where, timeout=ANSWER_S)
+        # Whoever computes something on the side does it here, and not on the cluster.
+        return Client(**where, timeout=ANSWER_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(
             f"No Dask scheduler answers at --scheduler {address} within {ANSWER_S} s. Check the "

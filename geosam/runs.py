@@ -281,16 +281,20 @@ def crew_of(job: Job, model: Model) -> Iterator[Crew]:
     if options.scheduler is not None:
         from geosam.cluster import cluster_at
 
-        with cluster_at(options.scheduler, job.folder) as cluster:
+        with (
+            cluster_at(options.scheduler, job.folder) as cluster,
+            dask.config.set(scheduler="threads"),
+        ):
             yield cluster
     elif options.devices or (options.workers or 1) > 1:
         from geosam.cluster import local_workers
 
-        with local_workers(*_local_crew(options, model)) as cluster:
+        crew = local_workers(*_local_crew(options, model))
+        with crew as cluster, dask.config.set(scheduler="threads"):
             yield cluster
     else:
-        with shared_threads(options, model) as crew:
-            yield crew
+        with shared_threads(options, model) as threads:
+            yield threads
 
 
 def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], int]:

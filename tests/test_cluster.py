@@ -21,7 +21,7 @@ from geosam.testing import FakeModel, write_scene
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    return write_scene(tmp_path_factory.mktemp("scene"), shape=(512, 512), seed=1)[0]
+    return write_scene(tmp_path_factory.mktemp("scene"), shape=(384, 384), seed=1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def test_a_cluster_gives_what_threads_give_and_a_worker_may_die(scene, tmp_path,
     assert report.exit_status == 0
 
 
+@pytest.mark.slow
 def test_a_block_that_ends_worker_after_worker_is_said(scene, tmp_path, cluster):
     model = Deadly(tmp_path / "mark", once=False)
     with (
@@ -84,6 +85,7 @@ def test_a_block_that_ends_worker_after_worker_is_said(scene, tmp_path, cluster)
     assert found == run(scene, tmp_path, "threads")[1]
 
 
+@pytest.mark.slow
 def test_local_workers_give_what_threads_give(scene, tmp_path):
     _, expected = run(scene, tmp_path, "threads", model="river-tiny")
     report, found = run(scene, tmp_path, "workers", model="river-tiny", workers=2)

@@ -167,7 +167,8 @@ def _stream(stored: xr.DataArray, path: Path, form: Format) -> None:
             target.scales = [form.scale] * stored.shape[0]
         target.update_tags(TIFFTAG_SOFTWARE="geosam")
         sink: Any = _Sink(target)
-        da.store(stored.data, sink, lock=False, optimize_graph=False)
+        # The open file is in this process, whatever other scheduler may be the default.
+        da.store(stored.data, sink, lock=False, optimize_graph=False, scheduler="threads")
 
 
 def _optimise(plain: Path, path: Path, form: Format) -> None:

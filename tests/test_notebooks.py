@@ -14,7 +14,8 @@ UCAYALI = Path(__file__).parents[2] / "shared" / "data" / "scenes"
 FIRST = NOTEBOOKS / "01_first_river.ipynb"
 SECOND = NOTEBOOKS / "02_fine_tune.ipynb"
 THIRD = NOTEBOOKS / "03_moving_river.ipynb"
-ALL = pytest.mark.parametrize("path", [FIRST, SECOND, THIRD], ids=lambda path: path.stem)
+LARGE = NOTEBOOKS / "06_large_scene.ipynb"
+ALL = pytest.mark.parametrize("path", [FIRST, SECOND, THIRD, LARGE], ids=lambda path: path.stem)
 LAYERS = {"outlines", "islands", "prompts", "prompt_boxes", "prompt_masks", "tiles", "runs"}
 
 
@@ -158,6 +159,18 @@ def test_the_third_notebook_runs_on_the_ucayali(tmp_path):
     assert "8 dates" in printed(notebook)
     cutoffs = pyogrio.read_dataframe(tmp_path / "moving_river" / "change.gpkg", layer="cutoffs")
     assert cutoffs.length_lost_m.max() > 20_000
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_large_scene_is_killed_goes_on_and_asks_again(tmp_path):
+    notebook = execute(tmp_path, LARGE, side=512)
+    text = printed(notebook)
+    assert "final file there: False" in text
+    assert "dashboard: http://127.0.0.1" in text
+    assert len(figures(notebook)) >= 2
+    results = tmp_path / "large_scene"
+    assert (results / "again.gpkg").exists()
+    assert not (results / "rivers.gpkg.partial").exists()
 
 
 @ALL

@@ -57,10 +57,12 @@ class Cluster:
         submitted = (self.client.submit(_call, shared, item, pure=False) for item in items)
         most = AHEAD * max(1, sum(self.client.nthreads().values()))
         try:
-            return results(submitted, flying, most, wait, bar)
+            with self.client.as_current():
+                return results(submitted, flying, most, wait, bar)
         except KeyboardInterrupt:
             warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
-            wait(list(flying))
+            with self.client.as_current():
+                wait(list(flying))
             raise
         except KilledWorker as error:
             raise WorkerError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from geosam.errors import GeosamWarning
+from geosam.heap import give_back
 from geosam.progress import Bar
 
 FINISHING = "Interrupted: the blocks in flight are finished. Ctrl-C again stops at once."
@@ -59,6 +60,7 @@ class Threads:
             finally:
                 for future in flying:
                     future.cancel()
+                give_back()
 
 
 def results(

@@ -32,6 +32,7 @@ from geosam.export.cog import as_stored, write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
 from geosam.ground import moved
+from geosam.heap import give_back
 from geosam.kept import Kept, KeptPrompts
 from geosam.ledger import Index
 from geosam.masks import FAILED, TileMask
@@ -402,6 +403,7 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
         )
         mask = mask_of_stored(stored.lazy(), job.options.threshold)
         write_raster(mask, job.folder / "mask.tif", kind="mask", overwrite=True)
+    give_back()
     groups = group_tiles(prepared.grid, prepared.per_side)
     answers = keep.answers(SEGMENT).tiles(groups)
     rows = [

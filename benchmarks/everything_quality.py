@@ -83,9 +83,11 @@ def main() -> None:
     parser.add_argument("--nested", type=int, default=12)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        scenes(given, Path(folder))
-    clicks(given.nested)
+    if given.nested:
+        clicks(given.nested)
+    if given.scenes:
+        with tempfile.TemporaryDirectory() as folder:
+            scenes(given, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Everything mode: every object of a scene once and whole, whatever the tiles."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import geopandas as gpd
@@ -10,9 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from click.testing import CliRunner
 from scipy import ndimage
 
 import geosam
+from geosam.cli.app import app
 from geosam.coco import read_coco_masks
 from geosam.cutouts import mask_ious
 from geosam.errors import OptionError, OutputError
@@ -255,15 +255,10 @@ def test_one_click_on_nested_shapes_gives_each_of_the_three(seed):
 def test_the_command_prints_json_and_says_what_is_wrong(tmp_path):
     pixels, _ = object_scene((128, 128), 2, seed=1)
     scene = write_picture(tmp_path / "scene.tif", pixels)
-    command = [sys.executable, "-m", "geosam", "everything", scene, "-o", tmp_path / "out.gpkg"]
-    done = subprocess.run(
-        [*command, "--tile-size", "128", "--json", "-q"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    command = ["everything", str(scene), "-o", str(tmp_path / "out.gpkg"), "-q"]
+    done = CliRunner().invoke(app, [*command, "--tile-size", "128", "--json"])
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["segments"] == 2
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 2 and "exists already" in again.stderr
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 2 and "exists already" in again.stderr
     assert "Traceback" not in again.stderr

@@ -41,6 +41,7 @@ from geosam.objects import Sight, followed_polygons, object_numbers
 from geosam.options import Options
 from geosam.prompts.asked import check_asked
 from geosam.prompts.automatic import PromptRule
+from geosam.prompts.from_text import find_phrases, parse_phrases
 from geosam.prompts.meant import with_water_meant
 from geosam.prompts.scene_prompts import ScenePrompts, dense_mask, merge_prompts
 from geosam.prompts.vector import read_prompts
@@ -55,6 +56,7 @@ from geosam.segmentation import (
     probability,
     segmentation,
 )
+from geosam.stretch import Stretch
 from geosam.tiles import TileGrid, group_tiles
 from geosam.types import Model, Window
 from geosam.views import Views, refine, view_array
@@ -143,6 +145,9 @@ def prepare(
     if decision.source == "vector" and not decision.speaks:
         given = read_prompts(options.prompts, grid.geobox)
         return followed(prepare_own(views, decision, model, grid, given, options, keep, store))
+    if decision.source == "text":
+        given = named_prompts(views, decision, grid, options)
+        return Prepared(views, decision, model, grid, PromptSource(given=given), store)
     prompts = prompt_source(views, decision, options, keep)
     prepared = Prepared(views, decision, model, grid, prompts, store)
     for k in range(1, _rounds(decision, options)):
@@ -176,6 +181,32 @@ def prepare_own(
 
         given = with_water_meant(given, find, grid.geobox)
     return Prepared(views, decision, model, grid, PromptSource(given=given), store or Memory())
+
+
+def named_prompts(
+    views: Views, decision: Decision, grid: TileGrid, options: Options
+) -> ScenePrompts:
+    """Return the boxes of what ``--text`` names, an object each.
+
+    Raises
+    ------
+    PromptError
+        If the detector does not know a phrase, or finds nothing.
+    """
+    from geosam.models.detectors import COLOUR, load_detector
+
+    stretch = decision.stretch
+    if options.detector == COLOUR and "nir" in stretch.bands:
+        # An index is of ratios: one factor for all bands.
+        stretch = Stretch(stretch.bands, (0.0,) * 3, (max(stretch.high),) * 3)
+    detector = load_detector(
+        options.detector,
+        roles=stretch.bands,
+        device=options.device,
+        precision=options.precision,
+    )
+    phrases = parse_phrases(options.text or "")
+    return find_phrases(views.working, grid, stretch, detector, phrases).as_prompts()
 
 
 def followed(prepared: Prepared) -> Prepared:

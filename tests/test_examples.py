@@ -14,6 +14,7 @@ ANSWERS = {
     "02_your_own_prompts.py": ("own.gpkg", "with these prompts"),
     "03_compare_with_truth.py": ("all_bands.gpkg", "boundary F1"),
     "04_fine_tune_on_corrected_outlines.py": ("after.gpkg", "the loss of the"),
+    "06_ask_with_a_click.py": ("clicked.gpkg", "One click:"),
 }
 
 

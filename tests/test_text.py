@@ -87,7 +87,7 @@ def dino(tmp_path_factory):
         encoder_attention_heads=2, decoder_attention_heads=2, max_text_len=32,
     )  # fmt: skip
     torch.manual_seed(0)
-    save(folder, GroundingDinoForObjectDetection(config).eval(), 64)
+    save(folder, GroundingDinoForObjectDetection(config).eval(), 128)
     ids = {word: n + 200 for n, word in enumerate(WORDS)} | BERT
     template = ("[CLS] $A [SEP]", [("[CLS]", 101), ("[SEP]", 102)])
     save_tokenizer(folder, ids, "[UNK]", "[PAD]", template)
@@ -134,10 +134,12 @@ def picture():
     return np.random.default_rng(0).random((3, 96, 96)).astype("float32")
 
 
-def normalised(picture):
+def normalised(picture, side=64):
     """What the preprocessors of these checkpoints make of a picture, by torch alone."""
     pixels = torch.as_tensor(picture)[None]
-    small = torch.nn.functional.interpolate(pixels, size=(64, 64), mode="bilinear", antialias=True)
+    small = torch.nn.functional.interpolate(
+        pixels, size=(side, side), mode="bilinear", antialias=True
+    )
     return (small - 0.5) / 0.25
 
 
@@ -154,7 +156,7 @@ def test_grounding_dino_gives_the_boxes_of_transformers_and_the_phrase_of_the_su
     direct = GroundingDinoForObjectDetection.from_pretrained(dino).eval()
     ids = torch.tensor([[101, 200, 1012, 201, 202, 1012, 102]])
     with torch.inference_mode():
-        found = direct(pixel_values=normalised(picture), input_ids=ids)
+        found = direct(pixel_values=normalised(picture, 128), input_ids=ids)
     tokens = found.logits[0].sigmoid().numpy()
     by_phrase = np.stack([tokens[:, 1], tokens[:, 3:5].max(axis=1)], axis=1)
     np.testing.assert_allclose(boxes, corners(found.pred_boxes[0], 96), atol=1e-3)
@@ -251,7 +253,7 @@ def test_of_boxes_that_overlap_the_surest_of_a_phrase_stays():
     scene = scene_of(np.zeros((60, 60), bool))
     affine = scene.odc.geobox.affine
     grid = TileGrid(scene.odc.geobox, 256, 0)
-    (tile,) = [t for t in grid][:1]
+    tile = next(iter(grid))
     x, y = -tile.read.col, -tile.read.row  # of the scene's first pixel in the tile
     boxes = [
         (x + a, y + b, x + c, y + d)

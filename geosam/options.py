@@ -13,7 +13,7 @@ from typing import Any
 
 from geosam.errors import OptionError
 
-PROMPT_SOURCES = ("auto", "index", "hsv", "learned", "autosam", "none")
+PROMPT_SOURCES = ("auto", "index", "hsv", "learned", "autosam", "text", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FLOWS = ("n", "ne", "e", "se", "s", "sw", "w", "nw")
@@ -137,9 +137,19 @@ class Options:
         "prompts",
         "Where prompts come from: auto (a water index where the bands allow "
         "one, else learned), index, hsv, learned, autosam (a dense prompt network trained for the "
-        "model and saved beside it), none; or a vector file of points, boxes and polygons; or a "
+        "model and saved beside it), text (what --text names), none; or a vector file of points, boxes and polygons; or a "
         "raster used as the coarse mask.",
         "SOURCE",
+    )
+    text: str | None = _option(
+        None, "prompts", "What --prompts text looks for; several phrases with commas.", "PHRASES"
+    )
+    detector: str = _option(
+        "colour",
+        "prompts",
+        "What finds phrases: colour (needs no network, knows water, vegetation and bare soil), or a "
+        "folder or Hugging Face id of Grounding DINO, OWLv2 or CLIPSeg.",
+        "DETECTOR",
     )
     index: str = _option("auto", "prompts", "Water index.", "auto|ndwi|mndwi|awei|ndvi")
     index_threshold: str = _option("otsu", "prompts", "Above it a pixel is water.", "otsu|X")
@@ -229,6 +239,11 @@ class Options:
             raise OptionError(
                 "--store keeps what the model sees, and --prompts autosam adds prompts to it. Leave "
                 "one of them out."
+            )
+        if (self.prompts == "text") != (self.text is not None):
+            raise OptionError(
+                "--prompts text and --text PHRASES belong together: give both, such as --prompts text "
+                '--text "water".'
             )
         _between("threshold", self.threshold, 0.0, 1.0)
         for name in (

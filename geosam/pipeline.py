@@ -43,6 +43,7 @@ from geosam.objects import Sight, followed_polygons, object_numbers
 from geosam.options import Options
 from geosam.prompts.asked import check_asked
 from geosam.prompts.automatic import PromptRule
+from geosam.prompts.from_text import find_phrases, parse_phrases
 from geosam.prompts.meant import with_water_meant
 from geosam.prompts.scene_prompts import ScenePrompts, dense_mask, merge_prompts
 from geosam.prompts.vector import read_prompts
@@ -192,6 +193,10 @@ def prepare(
     if decision.source == "vector" and not decision.speaks:
         given = read_prompts(options.prompts, grid.geobox)
         return followed(prepare_own(views, decision, model, grid, given, options, keep, store))
+    if decision.source == "text":
+        given = named_prompts(views, decision, grid, options)
+        named = Prompting(given=given)
+        return Prepared(views, decision, model, grid, named, options.batch_size or 1, store)
     prompts = prompt_source(views, decision, options, keep)
     prepared = Prepared(views, decision, model, grid, prompts, options.batch_size or 1, store)
     for k in range(1, _rounds(decision, options)):
@@ -236,6 +241,32 @@ def _find_water(window: Window, evidence: Step, views: Views) -> np.ndarray:
     water = evidence(looks)
     inside = covering(geobox[window.slices()], water.odc.geobox)
     return water[inside.slices()].values > 0
+
+
+def named_prompts(
+    views: Views, decision: Decision, grid: TileGrid, options: Options
+) -> ScenePrompts:
+    """Return the boxes of what ``--text`` names, an object each.
+
+    Raises
+    ------
+    PromptError
+        If the detector does not know a phrase, or finds nothing.
+    """
+    from geosam.models.detectors import COLOUR, load_detector
+
+    stretch = decision.stretch
+    if options.detector == COLOUR and "nir" in stretch.bands:
+        # An index is of ratios: one factor for all bands.
+        stretch = Stretch(stretch.bands, (0.0,) * 3, (max(stretch.high),) * 3)
+    detector = load_detector(
+        options.detector,
+        roles=stretch.bands,
+        device=options.device,
+        precision=options.precision,
+    )
+    phrases = parse_phrases(options.text or "")
+    return find_phrases(views.working, grid, stretch, detector, phrases).as_prompts()
 
 
 def followed(prepared: Prepared) -> Prepared:

@@ -44,7 +44,7 @@ from geosam.views import Views, pixel_m, view_array
 
 PLACES = 3
 """Places at which tiles are really segmented, among those that look wet and among the others."""
-GIVEN = ("vector", "raster")
+GIVEN = ("vector", "raster", "text")
 """Sources of prompts that are a user's own."""
 SIDE = 2
 """Groups a side at each of them: together they share what lies around, as in a run."""

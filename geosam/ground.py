@@ -277,7 +277,7 @@ def _geodetic(crs: CRS) -> tuple[Transformer, float]:
     if geodetic is None or crs.get_geod() is None:
         raise InputError(
             f"The CRS {crs.name} has no place on Earth, and areas need one: give the CRS the "
-            "scene was surveyed in, such as EPSG:32633, with --crs or in the file with gdal_edit "
+            "scene was surveyed in, such as --crs EPSG:32633, or set it in the file with gdal_edit "
             "-a_srs."
         )
     # Gradians and radians exist as well: the old French grids count in the former.

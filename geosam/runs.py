@@ -56,7 +56,6 @@ from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
 from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene
 from geosam.resume import describe_run, settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
-from geosam.rivers.contours import HIGH, LOW
 from geosam.rivers.scene_edge import footprint
 from geosam.stretch import fit_stretch
 from geosam.tiles import group_tiles, zoom, zoom_factor
@@ -456,10 +455,6 @@ def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
     edge = footprint(path)
     if not has_banks(rivers, edge):
         return no_rivers(rivers.crs)
-    contours = {
-        name: outlines(path, threshold=value, min_area=0, min_island=0)
-        for name, value in (("low", LOW), ("high", HIGH))
-    }
     options = job.options
     return measure_rivers(
         rivers,
@@ -469,7 +464,7 @@ def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
         spur=options.spur,
         join_gap=options.join_gap,
         flow=options.flow,
-        contours=contours,
+        probability=path,
     )
 
 

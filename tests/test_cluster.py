@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import dask
+import geopandas as gpd
 import pytest
+import rasterio
+import shapely
 from distributed import Client, LocalCluster
 
 import geosam
@@ -71,6 +74,25 @@ def test_a_cluster_gives_what_threads_give_and_a_worker_may_die(scene, tmp_path,
     assert (tmp_path / "mark").exists()
     assert found == expected
     assert report.exit_status == 0
+
+
+def test_clicks_and_everything_are_answered_on_a_cluster_as_in_threads(scene, tmp_path, cluster):
+    with rasterio.open(scene) as file:
+        middle = shapely.Point(*file.xy(file.height // 2, file.width // 2))
+        clicks = gpd.GeoDataFrame(geometry=[middle], crs=file.crs)
+    clicks.to_file(tmp_path / "clicks.gpkg")
+    where = {"scheduler": cluster.scheduler_address}
+    asked = {"prompts": tmp_path / "clicks.gpkg", "model": "river-tiny"}
+    _, expected = run(scene, tmp_path, "clicks", **asked)
+    assert run(scene, tmp_path, "clicks_there", **asked, **where)[1] == expected
+    here, there = (
+        geosam.everything(scene, tmp_path / f"{name}.gpkg", resolution=2, **on)
+        for name, on in (("here", {}), ("there", where))
+    )
+    assert here.segments == there.segments > 0
+    layers = [gpd.read_file(found.output, layer="segments") for found in (here, there)]
+    assert layers[0].geometry.geom_equals(layers[1].geometry).all()
+    assert layers[0].predicted_iou.equals(layers[1].predicted_iou)
 
 
 @pytest.mark.slow

@@ -76,13 +76,14 @@ def test_a_cluster_gives_what_threads_give_and_a_worker_may_die(scene, tmp_path,
     assert report.exit_status == 0
 
 
+@pytest.mark.slow
 def test_clicks_and_everything_are_answered_on_a_cluster_as_in_threads(scene, tmp_path, cluster):
     with rasterio.open(scene) as file:
         middle = shapely.Point(*file.xy(file.height // 2, file.width // 2))
         clicks = gpd.GeoDataFrame(geometry=[middle], crs=file.crs)
-    clicks.to_file(tmp_path / "clicks.gpkg")
+    clicks.to_file(tmp_path / "points.gpkg")
     where = {"scheduler": cluster.scheduler_address}
-    asked = {"prompts": tmp_path / "clicks.gpkg", "model": "river-tiny"}
+    asked = {"prompts": tmp_path / "points.gpkg", "model": "river-tiny"}
     _, expected = run(scene, tmp_path, "clicks", **asked)
     assert run(scene, tmp_path, "clicks_there", **asked, **where)[1] == expected
     here, there = (
@@ -165,7 +166,7 @@ def test_what_the_client_hands_out_is_bounded(cluster):
                 yield n
 
         assert Cluster(client).do(abs, items(), SILENT) == list(range(40))
-    assert max(most) <= 6  # two a worker, what they share, and one that is on its way
+    assert max(most) <= 10  # two a worker, what they share, and those that are on their way
 
 
 def test_a_network_is_loaded_once_a_process_and_must_have_the_same_weights():

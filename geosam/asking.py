@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import geopandas as gpd
@@ -39,7 +39,7 @@ from geosam.types import Model, Window
 from geosam.vectors import outlines
 from geosam.views import view_array
 
-Prompts = gpd.GeoDataFrame | gpd.GeoSeries | str | Path
+Prompts: TypeAlias = gpd.GeoDataFrame | gpd.GeoSeries | str | Path
 """Points, boxes and polygons in any CRS, in a table or a vector file."""
 Scene = xr.DataArray | str | Path | Sequence[str | Path]
 """An array that is open already, or files."""

@@ -261,7 +261,7 @@ def named_prompts(
         stretch = Stretch(stretch.bands, (0.0,) * 3, (max(stretch.high),) * 3)
     detector = load_detector(
         options.detector,
-        roles=stretch.bands,
+        roles=decision.composite,
         device=options.device,
         precision=options.precision,
     )

@@ -106,7 +106,7 @@ CONCEPTS: tuple[Concept, ...] = (
 class ConceptDetector:
     """Finds the connected parts of what has a colour of its own."""
 
-    roles: tuple[str, ...] = ("red", "green", "blue")
+    roles: tuple[str, str, str] = ("red", "green", "blue")
     """What the three bands of a picture are."""
     concepts: tuple[Concept, ...] = CONCEPTS
     """What it knows."""

@@ -27,7 +27,7 @@ DETECTORS: dict[str, Callable[[str, Path, Placement], TextDetector]] = {
 def load_detector(
     name: str = COLOUR,
     *,
-    roles: tuple[str, ...] = ("red", "green", "blue"),
+    roles: tuple[str, str, str] = ("red", "green", "blue"),
     device: str = "auto",
     precision: str = "auto",
 ) -> TextDetector:

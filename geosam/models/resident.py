@@ -53,7 +53,9 @@ class Resident:
         return getattr(self.network, name)
 
 
-def resident(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def resident(
+    function: Callable[..., Any], arguments: Mapping[str, Any], token: str | None = None
+) -> Any:
     """Load a network, and return what stands for it in any process.
 
     Parameters
@@ -62,8 +64,11 @@ def resident(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         Loads it; a function of a module.
     arguments
         What it is called with, by name; hashable.
+    token
+        The same for what cannot change while a process runs: it is loaded once then, however often
+        it is asked for.
     """
-    pairs, token = tuple(sorted(arguments.items())), uuid4().hex
+    pairs, token = tuple(sorted(arguments.items())), token or uuid4().hex
     with _LOADING:
         found = _load(function, pairs, token)
     return Resident(function, pairs, token, found.signature)

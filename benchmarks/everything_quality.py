@@ -10,7 +10,6 @@ shapes: the best of three masks for each of the three.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -23,10 +22,7 @@ from geosam.cutouts import mask_ious
 from geosam.generation import masks_at
 from geosam.generation_rules import GenerationRules
 from geosam.models.mask_generation import recorded_rules
-from geosam.testing import object_scene, write_picture
-
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from test_everything import nested
+from geosam.testing import nested_objects, object_scene, write_picture
 
 
 def scenes(given: argparse.Namespace, folder: Path) -> None:
@@ -69,7 +65,7 @@ def clicks(n: int) -> None:
     rules = GenerationRules.of({}, recorded_rules("river-tiny"))
     worst = []
     for seed in range(n):
-        pixels, truth, point = nested(seed)
+        pixels, truth, point = nested_objects(seed)
         masks = [m.cutout.paste(truth[0].shape) for m in masks_at(model, pixels, point, rules)]
         best = [max((t & m).sum() / (t | m).sum() for m in masks) for t in truth]
         worst.append(min(best))
@@ -87,9 +83,11 @@ def main() -> None:
     parser.add_argument("--nested", type=int, default=12)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        scenes(given, Path(folder))
-    clicks(given.nested)
+    if given.nested:
+        clicks(given.nested)
+    if given.scenes:
+        with tempfile.TemporaryDirectory() as folder:
+            scenes(given, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Memory and time of the main job as scenes grow, each in a process of its own.
 
     python benchmarks/growing_scenes.py [--sizes 4096 8192 16384 32768 65536] [--model river-tiny|nothing]
+        [--workers N] [--plot memory.png]
 
-Valid data lie in a sixteenth of the rows, the rest is nodata. Prints the peak memory of the process tree,
-the seconds an encoded and a skipped tile took, and the time until the first block was finished. `nothing`
-is a model that does nothing, to see what everything else costs.
+Valid data lie in a sixteenth of the rows, the rest is nodata that is not stored. Prints the peak memory of
+the process tree and of the process that was started, milliseconds a tile, and the time until the first
+block was finished. `nothing` is a model that does nothing, to see what everything else costs. The plot
+shows the memory of the last and largest scene over time.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def write_scene(path: Path, size: int) -> None:
             target.write((values * noise).astype("uint16"), window=window)
 
 
-def run_one(path: Path, model: str) -> None:
+def run_one(path: Path, model: str, workers: int | None) -> None:
     """Run the main job in this process and print what it did."""
     import geosam
 
@@ -84,29 +86,67 @@ def run_one(path: Path, model: str) -> None:
         prompts=prompts,
         resolution=10,
         overwrite=True,
+        workers=workers,
     )
     steps = {name: s for name, s in report.seconds.items() if name not in ("total", "load model")}
-    print(report.tiles, report.seconds["total"], steps.get("segment", 0.0), steps)
+    tiles = sum(report.tiles.values())
+    print(f"{1000 * report.seconds['total'] / tiles:.2f} ms a tile", report.tiles, steps)
 
 
-def watch(path: Path, model: str) -> tuple[float, float, float, str]:
-    """Return GB at the peak, seconds in all and until the first block, and what was printed."""
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of a run."""
+
+    times: list[float]
+    """Seconds since its start."""
+    tree: list[float]
+    """GB of the process and its children."""
+    client: list[float]
+    """GB of the process alone."""
+    first: float
+    """Seconds until the first block."""
+    told: str
+    """What it printed."""
+
+
+def watch(path: Path, model: str, workers: int | None) -> Watched:
+    """Run in a process of its own, and look at it twenty times a second."""
     command = [sys.executable, __file__, "--one", str(path), "--model", model]
-    started, peak, first = time.perf_counter(), 0, 0.0
+    command += [f"--workers={workers}"] if workers else []
+    started, first = time.perf_counter(), 0.0
+    times, tree, client = [], [], []
     blocks = path.with_name(path.with_suffix(".gpkg").name + ".partial") / "segment"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    tree = psutil.Process(process.pid)
+    root = psutil.Process(process.pid)
     while process.poll() is None:
         try:
-            family = [tree, *tree.children(recursive=True)]
-            peak = max(peak, sum(p.memory_info().rss for p in family))
+            sizes = [p.memory_info().rss for p in [root, *root.children(recursive=True)]]
         except psutil.NoSuchProcess:
-            break
+            continue
+        times.append(time.perf_counter() - started)
+        tree.append(sum(sizes) / 1e9)
+        client.append(sizes[0] / 1e9)
         if not first and blocks.is_dir() and any(blocks.glob("*.npz")):
-            first = time.perf_counter() - started
+            first = times[-1]
         time.sleep(0.05)
     out, _ = process.communicate()
-    return peak / 1e9, time.perf_counter() - started, first, out.strip()
+    return Watched(times, tree, client, first, out.strip())
+
+
+def draw(seen: Watched, size: int, model: str, path: Path) -> None:
+    """Draw memory over time."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    axes.plot(seen.times, seen.tree, label="process tree")
+    axes.plot(seen.times, seen.client, label="the process that was started")
+    axes.axvline(seen.first, color="grey", linestyle=":", label="first block")
+    axes.set(
+        xlabel="seconds", ylabel="resident memory, GB", ylim=(0, None),
+        title=f"{size:,} x {size:,} px, {model}",
+    )  # fmt: skip
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -115,19 +155,25 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 8192, 16384, 32768, 65536])
     parser.add_argument("--model", default="river-tiny")
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        run_one(arguments.one, arguments.model)
+        run_one(arguments.one, arguments.model, arguments.workers)
         return
-    print(f"{'side, px':>9} {'peak, GB':>9} {'total, s':>9} {'first block, s':>15}  tiles, steps")
+    names = ("side, px", "peak, GB", "client, GB", "total, s", "first block, s")
+    print(*(f"{name:>14}" for name in names), " tiles, steps")
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
             path = Path(folder) / f"{size}.tif"
             write_scene(path, size)
-            peak, seconds, first, told = watch(path, arguments.model)
-            print(f"{size:9} {peak:9.2f} {seconds:9.1f} {first:15.1f}  {told}", flush=True)
+            seen = watch(path, arguments.model, arguments.workers)
+            numbers = (max(seen.tree), max(seen.client), seen.times[-1], seen.first)
+            print(f"{size:14}", *(f"{n:14.2f}" for n in numbers), f" {seen.told}", flush=True)
             path.unlink()
+        if arguments.plot:
+            draw(seen, arguments.sizes[-1], arguments.model, arguments.plot)
 
 
 if __name__ == "__main__":

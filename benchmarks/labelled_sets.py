@@ -26,6 +26,7 @@ from odc.geo.xr import xr_coords
 
 import geosam
 from geosam.calibration import calibration_error
+from geosam.durable import Lazy
 from geosam.options import Options
 from geosam.pipeline import prepare, segment_prepared, water_probability
 from geosam.regrid import onto_scene
@@ -99,10 +100,12 @@ def read_image(data: Path, kind: LabelledSet, name: str) -> tuple[xr.DataArray, 
 
 def segment_image(scene: xr.DataArray, model: Model) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the probability of water and the coarse mask, both on the scene's grid."""
-    options = Options()
-    prepared = prepare(view_array(scene), options, model)
-    water = water_probability(prepared, segment_prepared(prepared, options.batch_size))
-    coarse = onto_scene(prepared.prompts.coarse.where(prepared.prompts.coarse != 255), scene)
+    views = view_array(scene)
+    keep = Lazy(views)
+    prepared = prepare(views, Options(), keep, model)
+    water = water_probability(prepared, segment_prepared(prepared, keep))(views)
+    coarse = prepared.prompts.coarse(views)
+    coarse = onto_scene(coarse.where(coarse != 255), scene)
     return dask.compute(water, coarse)
 
 

@@ -31,7 +31,6 @@ from geosam.durable import Durable
 from geosam.masks import TileMask
 from geosam.options import Options
 from geosam.pipeline import SEGMENT, prepare, segment_prepared, water_probability
-from geosam.segmentation import group_side
 from geosam.tiles import group_tiles
 from geosam.types import Model
 from geosam.views import view_array
@@ -79,11 +78,12 @@ def ask(scene: xr.DataArray, model: Model, geometry: shapely.Geometry) -> tuple[
         path = Path(folder) / "prompt.gpkg"
         gpd.GeoDataFrame({"label": [1]}, geometry=[geometry], crs=scene.odc.crs).to_file(path)
         options = Options(prompts=str(path))
-        prepared = prepare(view_array(scene), options, model)
-        keep = Durable(Path(folder), Threads(os.cpu_count() or 1), Clock())
-        logits = segment_prepared(prepared, options.batch_size, keep)
-        water = water_probability(prepared, logits).compute()
-        groups = group_tiles(prepared.grid, group_side(prepared.grid))
+        views = view_array(scene)
+        keep = Durable(Path(folder), Threads(os.cpu_count() or 1), Clock(), views)
+        prepared = prepare(views, options, keep, model)
+        logits = segment_prepared(prepared, keep)
+        water = water_probability(prepared, logits)(views).compute()
+        groups = group_tiles(prepared.grid, prepared.per_side)
         masks = keep.answers(SEGMENT).tiles(groups).values()
     done = [mask for group in masks for mask in group if mask.status == "done"]
     return as_label(water) == 1, mean_estimate(done)

@@ -1,24 +1,28 @@
-"""What the groups of a mosaic said, kept from the moment it is known until every neighbour has it."""
+"""What the groups of a mosaic said, kept from the moment it is known until every neighbour has it.
+
+An answer is kept in nine pieces, one for each group whose block it reaches, so that a block reads what
+it needs and no more.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from dask.delayed import Delayed
 
 from geosam.ledger import Index, Ledger
 from geosam.masks import TileMask
-from geosam.mosaic import Answer, Mosaic
-from geosam.tasks import task
-from geosam.tiles import TileGroup, around
+from geosam.mosaic import Answer, blend
+from geosam.tiles import TileGroup
+from geosam.types import Window
 
 _NAMES = ("weighted", "weights", "skipped")
-"""The planes of an answer. Those that are zero throughout are not written."""
+"""The planes of an answer. Pieces of them that are zero throughout are not written."""
+_SIDES: tuple[Index, ...] = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
+"""Where the groups lie that an answer reaches, row by row."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +40,58 @@ class Answers:
     def _tiles(self) -> Ledger:
         return Ledger(self.folder / "tiles")
 
-    def around(self, mosaic: Mosaic, indices: Sequence[Index]) -> dict[Index, Delayed]:
-        """Return a task for each group that some blocks need: it answers, or reads the answer."""
+    def finished(self) -> set[Index]:
+        """Return the groups whose answers are there."""
         # The planes of a group are dropped early, and a block may have been deleted by hand since.
-        done = self._tiles.finished() & self._planes.finished()
-        needed = {near for index in indices for near in around(index)} & set(mosaic.groups)
-        return {index: self._task(mosaic, index, index in done) for index in sorted(needed)}
+        return self._tiles.finished() & self._planes.finished()
 
-    def _task(self, mosaic: Mosaic, index: Index, is_done: bool) -> Delayed:
-        group = mosaic.groups[index]
-        if is_done:
-            return task(_read, ledger=self._planes, group=group)()
-        work = mosaic.work(group)
-        return task(
-            _answer_and_keep,
-            function=work.function,
-            index=index,
-            planes=self._planes,
-            tiles=self._tiles,
-        )(*work.inputs)
+    def keep(self, group: TileGroup, answer: Answer) -> None:
+        """Keep the answer of a group."""
+        pieces = {}
+        for side in _SIDES:
+            window = _reached(group, side).intersection(group.read)
+            if window is not None and answer.planes is not None:
+                rows, cols = window.slices(group.read)
+                for name, plane in zip(_NAMES, answer.planes[:, rows, cols], strict=True):
+                    if plane.any():
+                        pieces[_piece(name, side)] = plane
+        self._planes.save(group.index, pieces)
+        # Whoever finds the tiles takes the planes for complete.
+        self._tiles.save(group.index, _pack(answer.tiles))
+
+    def blend(self, group: TileGroup, near: Sequence[Index]) -> np.ndarray | None:
+        """Blend the block of a group.
+
+        Parameters
+        ----------
+        group
+            Its block is its core.
+        near
+            The groups that are there, it among them, row by row.
+
+        Returns
+        -------
+        numpy.ndarray
+            (height, width) float32 logits of the whole core; None where nobody said anything.
+        """
+        windows, strips = [], []
+        for index in near:
+            side = (group.index[0] - index[0], group.index[1] - index[1])
+            window = _moved(group, group.read, (-side[0], -side[1])).intersection(group.core)
+            planes = self._read(index, side)
+            if window is not None and planes is not None:
+                windows.append(window)
+                strips.append(planes)
+        return blend(strips, group.core, windows) if strips else None
+
+    def _read(self, index: Index, side: Index) -> np.ndarray | None:
+        """Return (3, height, width) of what a group said of one beside it, None where nothing."""
+        wanted = [_piece(name, side) for name in _NAMES]
+        found = self._planes.load(index, wanted)
+        if not found:
+            return None
+        zero = np.zeros_like(next(iter(found.values())))
+        return np.stack([found.get(name, zero) for name in wanted])
 
     def drop_planes(self, row: int) -> None:
         """Remove the planes of the groups above a row: all blocks that need them are finished."""
@@ -67,22 +104,19 @@ class Answers:
         return {index: _unpack(self._tiles.load(index)) for index in groups}
 
 
-def _answer_and_keep(
-    *inputs: Any, function: Callable[..., Answer], index: Index, planes: Ledger, tiles: Ledger
-) -> Answer:
-    answer = function(*inputs)
-    there = {n: p for n, p in zip(_NAMES, answer.planes, strict=True) if p.any()}
-    planes.save(index, there)
-    # Whoever finds the tiles takes the planes for complete.
-    tiles.save(index, _pack(answer.tiles))
-    return answer
+def _reached(group: TileGroup, side: Index) -> Window:
+    """Return the block of the group on a side of another one."""
+    return _moved(group, group.core, side)
 
 
-def _read(ledger: Ledger, group: TileGroup) -> Answer:
-    planes = np.zeros((len(_NAMES), group.read.height, group.read.width), np.float32)
-    for name, values in ledger.load(group.index).items():
-        planes[_NAMES.index(name)] = values
-    return Answer(planes)
+def _moved(group: TileGroup, window: Window, side: Index) -> Window:
+    """Move a window by whole groups."""
+    row, col = (step * group.core.height for step in side)
+    return Window(window.row + row, window.col + col, window.height, window.width)
+
+
+def _piece(name: str, side: Index) -> str:
+    return f"{name}_{side[0]}_{side[1]}"
 
 
 def _pack(masks: Sequence[TileMask]) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import geopandas as gpd
@@ -19,6 +19,7 @@ from geosam.durable import Lazy
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError, PromptError
 from geosam.ground import area_m2
+from geosam.kept import on_grid
 from geosam.objects import (
     ObjectMask,
     answer_ambiguous,
@@ -28,18 +29,25 @@ from geosam.objects import (
     object_numbers,
 )
 from geosam.options import Options
-from geosam.pipeline import Prepared, load, prepare_own, see, tile_grid, water_probability
+from geosam.pipeline import (
+    Prepared,
+    Prompting,
+    load,
+    prepare_own,
+    see,
+    tile_grid,
+    water_probability,
+)
 from geosam.prompts.from_mask import mask_prompts
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
 from geosam.prompts.vector import read_prompts, table_prompts
 from geosam.runs import as_paths, inspect_source, scene_store, view_scene
-from geosam.segmentation import PromptSource
 from geosam.tasks import task
 from geosam.types import Model, Window
 from geosam.vectors import outlines
 from geosam.views import view_array
 
-Prompts = gpd.GeoDataFrame | gpd.GeoSeries | str | Path
+Prompts: TypeAlias = gpd.GeoDataFrame | gpd.GeoSeries | str | Path
 """Points, boxes and polygons in any CRS, in a table or a vector file."""
 Scene = xr.DataArray | str | Path | Sequence[str | Path]
 """An array that is open already, or files."""
@@ -79,8 +87,9 @@ class Answers:
         logits, window = blend_object(
             self.masks[self._key(number, mask)], given, number, self.prepared.grid
         )
-        whole = _spread(logits, window, self.prepared.views.working)
-        return water_probability(self.prepared, whole)
+        views = self.prepared.views
+        whole = on_grid(_spread(logits, window, views.working), self.prepared.grid.geobox)
+        return water_probability(self.prepared, lambda _: whole)(views)
 
     def choose(self, masks: Mapping[int, int]) -> Answers:
         """Return the same with one mask of some objects chosen: object -> mask, from 1.
@@ -175,7 +184,14 @@ def ask(
     new = _on_grid(prompts, masks, desk.grid.geobox)
     asked = new if earlier is None else merge_prompts([earlier.asked, new])
     desk = prepare_own(
-        desk.views, desk.decision, desk.model, desk.grid, asked, chosen, Lazy(), desk.store
+        desk.views,
+        desk.decision,
+        desk.model,
+        desk.grid,
+        asked,
+        chosen,
+        Lazy(desk.views),
+        desk.store,
     )
     said = _answer(desk, asked, new, earlier, several)
     answers = Answers(desk, asked, said, gpd.GeoDataFrame())
@@ -201,7 +217,7 @@ def _set_up(scene: Scene, options: Options, model: Model | None) -> Prepared:
     if source is not None:
         store = scene_store(source, views, decision, model, options) or store
     grid = tile_grid(views.working.odc.geobox, model, options)
-    return Prepared(views, decision, model, grid, PromptSource(), store)
+    return Prepared(views, decision, model, grid, Prompting(), store=store)
 
 
 def _same(scene: Scene, earlier: Answers) -> Prepared:

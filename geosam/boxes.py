@@ -7,6 +7,7 @@ is x_max - x_min.
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -21,6 +22,30 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     if len(rows) == 0:
         return None
     return int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1
+
+
+def boxes_of_parts(measure: np.ndarray, least_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes of the connected parts of a measure, (y, x) of 0 to 1, above a half.
+
+    Parameters
+    ----------
+    measure
+        (y, x); corners connect.
+    least_px
+        Smaller parts are left out.
+
+    Returns
+    -------
+    tuple
+        Boxes (n, 4), and the mean measure of each part (n,).
+    """
+    labels, n = ndimage.label(measure > 0.5, np.ones((3, 3), int))
+    numbers = np.arange(1, n + 1)
+    sizes = np.bincount(labels.ravel(), minlength=n + 1)[1:]
+    rated = np.asarray(ndimage.mean(measure, labels, numbers), float).reshape(-1)
+    sides = [(c.start, r.start, c.stop, r.stop) for r, c in ndimage.find_objects(labels)]
+    large = sizes >= least_px
+    return np.array(sides, float).reshape(-1, 4)[large], rated[large]
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import dask.array as da
@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from geosam.indices import INDICES, HsvRange, compute_index, hsv_mask
-from geosam.mosaic import Answer, Mosaic, Work, accumulate, blended, read_tiles
+from geosam.mosaic import Answer, Mosaic, Work, accumulate, read_tiles
 from geosam.stretch import Stretch
 from geosam.thresholds import Threshold, drop_small
 from geosam.tiles import TileGrid, TileGroup, group_tiles
@@ -194,40 +194,41 @@ def follow_hint(hint: xr.DataArray, water: xr.DataArray) -> xr.DataArray:
     return water.copy(data=da.asarray(kept, chunks=1024))
 
 
-def network_evidence(
+def network_mosaic(
     scene: xr.DataArray,
     renditions: Sequence[Stretch],
     network: CoarseNetwork,
-    size: int,
-    overlap: int,
-    blend: Callable[[Mosaic], da.Array] = blended,
-) -> xr.DataArray:
-    """Return the logits of the learned network: (y, x) float32, NaN where nodata.
+    grid: TileGrid,
+    per_side: int,
+) -> Mosaic:
+    """Lay out the answers of the learned network, without computing any.
 
     Parameters
     ----------
     scene
-        (band, y, x) on the model's grid, with red, green and blue.
+        (band, y, x) on the grid, with red, green and blue.
     renditions
         Stretches of red, green and blue; the network's answers to all are averaged.
     network
         Turns pixels into logits.
-    size, overlap
-        Side of its tiles, and the pixels that neighbours share.
-    blend
-        Makes an array of its tiles' answers; a lazy one where not said.
+    grid
+        Its tiles.
+    per_side
+        How many a side are a group.
     """
-    grid = TileGrid(scene.odc.geobox, size, overlap)
     rgb = blocks_of(scene.sel(band=list(renditions[0].bands)))
 
     def work(group: TileGroup) -> Work:
         function = partial(
-            _network_planes, group=group, renditions=renditions, network=network, overlap=overlap
+            _network_planes,
+            group=group,
+            renditions=renditions,
+            network=network,
+            overlap=grid.overlap,
         )
         return Work(function, (read_window(rgb, group.read),))
 
-    logits = blend(Mosaic(grid, group_tiles(grid, 2), work))
-    return scene.isel(band=0, drop=True).copy(data=logits)
+    return Mosaic(grid, group_tiles(grid, per_side), work)
 
 
 def _network_planes(

@@ -14,17 +14,25 @@ import pandas as pd
 from geosam import __version__
 from geosam.clock import Clock
 from geosam.coco import read_coco, write_coco
-from geosam.durable import Durable
 from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import layer_names, read_layer, write_geopackage
+from geosam.kept import Kept
 from geosam.options import Options
 from geosam.pipeline import encode_prepared, load
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import fingerprint, inspect_scene
-from geosam.runs import Job, all_prompts, open_job, prepare_job, run_table, shared_threads
+from geosam.runs import (
+    Job,
+    all_prompts,
+    crew_of,
+    keep_of,
+    open_job,
+    prepare_job,
+    run_table,
+)
 from geosam.strips import grid_of_raster
 from geosam.vectors import islands, outlines
 from geosam.views import pixel_m
@@ -81,14 +89,15 @@ def write_coarse(
     targets = Targets(coarse=Path(output))
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         model = load(chosen)
-        with shared_threads(chosen, model) as crew:
-            prepared = prepare_job(job, model, Durable(job.folder, crew, job.clock, job.show))
-        coarse = prepared.prompts.coarse
-        if coarse is None:
+        with crew_of(job, model) as crew:
+            prepared = prepare_job(job, model, keep_of(job, crew))
+        kept = prepared.prompts.coarse
+        if not isinstance(kept, Kept):
             raise PromptError(
                 f"--prompts {chosen.prompts} has no coarse mask. Use auto, index, hsv, learned or "
                 "a raster."
             )
+        coarse = kept.lazy()
         write_raster(coarse, job.folder / "coarse.tif", kind="mask")
         valid = int((coarse != NODATA).sum())
         share = int((coarse == 1).sum()) / valid if valid else 0.0
@@ -134,8 +143,8 @@ def write_prompts(
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         # The model decides how large a tile is, and each tile has points of its own.
         model = load(chosen)
-        with shared_threads(chosen, model) as crew:
-            keep = Durable(job.folder, crew, job.clock, job.show)
+        with crew_of(job, model) as crew:
+            keep = keep_of(job, crew)
             prepared = prepare_job(job, model, keep)
             drawn = all_prompts(job, prepared, keep)
         layers = to_frames(drawn, prepared.grid.geobox)
@@ -176,13 +185,13 @@ def fill_store(scene: Scene, *, progress: bool = False, **options: Any) -> Writt
         raise OptionError("geosam encode needs --store DIR: the folder to fill.")
     with open_job(scene, Path(chosen.store), Targets(), chosen, progress) as job:
         model = load(chosen)
-        with shared_threads(chosen, model) as crew:
-            keep = Durable(job.folder, crew, job.clock, job.show)
+        with crew_of(job, model) as crew:
+            keep = keep_of(job, crew)
             prepared = prepare_job(job, model, keep)
             store = prepared.store
             assert isinstance(store, EmbeddingStore)
             before = store.count()
-            wanted = encode_prepared(prepared, chosen.batch_size, keep)
+            wanted = encode_prepared(prepared, keep)
     counts = {"tiles": len(prepared.grid), "wanted": wanted, "encoded": store.count() - before}
     return _written(job, chosen.store, counts)
 

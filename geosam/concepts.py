@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
-from geosam.boxes import box_of
+from geosam.boxes import boxes_of_parts
 from geosam.errors import BandError, OptionError, PromptError
 from geosam.indices import DEFAULT_HSV, HsvRange, hsv_mask, ndvi, ndwi
 
@@ -20,7 +19,10 @@ Bands = Mapping[str, np.ndarray]
 """(y, x) float by role, 0 to 1."""
 GREEN_HSV = HsvRange(low=(60, 0.15, 0.05), high=(160, 1, 1))
 """Yellow-green to blue-green, with some colour."""
-EIGHT = np.ones((3, 3), int)
+
+
+SOIL_HSV = HsvRange(low=(15, 0.15, 0.2), high=(50, 0.7, 1))
+"""Yellow and brown, neither grey nor dark."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ def _inside(colours: HsvRange) -> Callable[[Bands], np.ndarray]:
     return measure
 
 
+def _soil(red: np.ndarray, green: np.ndarray, nir: np.ndarray) -> np.ndarray:
+    """Measure how far ground is from plants (NDVI 0.25) and from water (NDWI 0), 0 to 1."""
+    from_plants, from_water = 0.25 - ndvi(red, nir), -ndwi(green, nir)
+    return np.clip(_share(np.minimum(from_plants, from_water)), 0, 1)
+
+
 _RGB = frozenset({"red", "green", "blue"})
 
 CONCEPTS: tuple[Concept, ...] = (
@@ -80,6 +88,14 @@ CONCEPTS: tuple[Concept, ...] = (
                 lambda b: np.clip(_share(ndvi(b["red"], b["nir"]) - 0.3), 0, 1),
             ),
             (_RGB, _inside(GREEN_HSV)),
+        ),
+    ),
+    Concept(
+        "bare soil",
+        ("soil", "bare ground", "sand", "gravel", "earth"),
+        (
+            (frozenset({"red", "green", "nir"}), lambda b: _soil(b["red"], b["green"], b["nir"])),
+            (_RGB, _inside(SOIL_HSV)),
         ),
     ),
 )
@@ -126,15 +142,13 @@ class ConceptDetector:
         """
         known = [self._concept(phrase) for phrase in phrases]
         bands = dict(zip(self.roles, image, strict=True))
-        boxes: list[tuple[int, int, int, int]] = []
-        scores: list[float] = []
-        labels: list[str] = []
+        boxes, scores, labels = [np.empty((0, 4))], [np.empty(0)], []
         for phrase, concept in zip(phrases, known, strict=True):
-            for box, score in self._parts(concept.measure(bands)):
-                boxes.append(box)
-                scores.append(score)
-                labels.append(phrase)
-        return np.array(boxes, float).reshape(-1, 4), np.array(scores), labels
+            found, rated = boxes_of_parts(concept.measure(bands), self.min_px)
+            boxes.append(found)
+            scores.append(rated)
+            labels += [phrase] * len(found)
+        return np.concatenate(boxes), np.concatenate(scores), labels
 
     def _concept(self, phrase: str) -> Concept:
         word = phrase.strip().rstrip(".").lower()
@@ -145,13 +159,3 @@ class ConceptDetector:
             f"The phrase {phrase!r} is not known without a trained detector. Known are "
             f"{', '.join(self.words)}."
         )
-
-    def _parts(self, measure: np.ndarray) -> list[tuple[tuple[int, int, int, int], float]]:
-        parts, n = ndimage.label(measure > 0.5, EIGHT)
-        found = []
-        for k in range(1, n + 1):
-            part = parts == k
-            box = box_of(part)
-            if box is not None and part.sum() >= self.min_px:
-                found.append((box, float(measure[part].mean())))
-        return found

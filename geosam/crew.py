@@ -1,42 +1,41 @@
-"""Who computes: the threads of this process, as many tasks at a time as it has workers."""
+"""Who computes: the threads of this process; see :mod:`geosam.cluster` for processes and clusters."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import dask
-from dask.callbacks import Callback
-from dask.delayed import Delayed
-
 from geosam.errors import GeosamWarning
+from geosam.heap import give_back
 from geosam.progress import Bar
 
 FINISHING = "Interrupted: the blocks in flight are finished. Ctrl-C again stops at once."
+AHEAD = 4
+"""Pieces of work that wait for each worker, so that none is idle and none are many."""
 
 
 class Crew(Protocol):
-    """Computes tasks."""
+    """Does pieces of work that do not depend on one another."""
 
-    def compute(self, tasks: Sequence[Delayed], counted: str, bar: Bar) -> tuple[Any, ...]:
-        """Compute tasks and all they need, and return what they give.
+    def do(self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar) -> list[Any]:
+        """Call a function with each item, and return what it gives, in their order.
 
         Parameters
         ----------
-        tasks
-            What is wanted. What is large is kept by the task that made it, and not returned.
-        counted
-            Name of the function whose tasks move the bar.
+        function
+            What is large is kept on disk by it, and not returned. For another process it is pickled.
+        items
+            Taken one by one, no more than :data:`AHEAD` a worker before they are worked on.
         bar
             Shows how far it is.
 
         Raises
         ------
         KeyboardInterrupt
-            After Ctrl-C, when the tasks in flight are finished.
+            After Ctrl-C, when what is in flight is finished.
         """
 
 
@@ -47,25 +46,56 @@ class Threads:
     workers: int
     """How many work side by side."""
 
-    def compute(self, tasks: Sequence[Delayed], counted: str, bar: Bar) -> tuple[Any, ...]:
-        """Compute tasks; see :class:`Crew`."""
-        # A pool of its own is waited for, whatever ends the computation.
-        with ThreadPoolExecutor(self.workers) as pool, _Counter(bar, counted):
+    def do(self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar) -> list[Any]:
+        """Do pieces of work; see :class:`Crew`."""
+        flying: dict[Any, int] = {}
+        # The pool is waited for, whatever ends the work.
+        with ThreadPoolExecutor(self.workers) as pool:
+            submitted = (pool.submit(function, item) for item in items)
             try:
-                return dask.compute(*tasks, scheduler="threads", pool=pool)
+                return results(submitted, flying, AHEAD * self.workers, wait, bar)
             except KeyboardInterrupt:
                 warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
                 raise
+            finally:
+                for future in flying:
+                    future.cancel()
+                give_back()
 
 
-class _Counter(Callback):
-    """Moves a bar on with every finished task of one function."""
+def results(
+    submitted: Iterable[Any],
+    flying: dict[Any, int],
+    most: int,
+    wait: Callable[..., Any],
+    bar: Bar,
+) -> list[Any]:
+    """Return the results of futures, and have no more than some of them unfinished.
 
-    def __init__(self, bar: Bar, function: str) -> None:
-        super().__init__(posttask=self._count)
-        self._bar, self._prefix = bar, function
+    Parameters
+    ----------
+    submitted
+        Submits one with every step.
+    flying
+        Holds those that are not finished, whatever happens, with their numbers.
+    most
+        How many those are at most.
+    wait
+        Waits for futures of this kind, as :func:`concurrent.futures.wait` does.
+    bar
+        Moves on with every result.
+    """
+    found: dict[int, Any] = {}
 
-    def _count(self, key: object, *_: object) -> None:
-        name = key[0] if isinstance(key, tuple) else key
-        if str(name).startswith(self._prefix):
-            self._bar.update()
+    def land() -> None:
+        for future in wait(list(flying), return_when="FIRST_COMPLETED").done:
+            found[flying.pop(future)] = future.result()
+            bar.update()
+
+    for number, future in enumerate(submitted):
+        flying[future] = number
+        if len(flying) >= most:
+            land()
+    while flying:
+        land()
+    return [found[number] for number in sorted(found)]

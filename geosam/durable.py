@@ -1,70 +1,102 @@
 """What a run computes only once: rasters, blends and prompts, block by block onto disk.
 
-Work is handed out in bands, some rows of blocks at a time, so that no graph is as large as the scene.
-Every block is kept by the task that made it, and left out when the run is started again.
+A step is a function of a part of the scene. A block is one piece of work: whoever does it looks at the
+part of the scene around it, does the step there and keeps what comes out. No graph and no array is as
+large as the scene, and a piece can be done in a thread, another process or on another machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-import dask.array as da
+import dask
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
+from odc.geo.geobox import GeoBox
 
 from geosam.answers import Answers
 from geosam.clock import Clock
 from geosam.crew import Crew
+from geosam.kept import Kept, KeptPrompts, cut_blocks, group_blocks, on_grid
 from geosam.ledger import Index, Ledger
-from geosam.mosaic import Mosaic, blend_task, blended
-from geosam.progress import count
-from geosam.prompts.scene_prompts import ScenePrompts, from_arrays, to_arrays
-from geosam.tasks import task
-from geosam.tiles import TileGroup
+from geosam.masks import SKIPPED_NODATA, TileMask
+from geosam.mosaic import UNKNOWN, Answer, Mosaic, Work, blended, work_task
+from geosam.progress import SILENT, Bar, count
+from geosam.prompts.automatic import NODATA
+from geosam.prompts.scene_prompts import ScenePrompts, to_arrays
+from geosam.tiles import TileGrid, TileGroup, around, group_tiles
+from geosam.types import Window
+from geosam.views import Around, Looks, Views, covering
 
-BAND_ROWS = 4
-"""Rows of blocks that are handed out together at least: what lies beside a band is looked at twice."""
+BLOCK_PX = 1024
+"""Side of the blocks of a raster."""
 BAND_BLOCKS = 128
-"""Blocks that are handed out together at least, so that workers seldom wait for the last of them."""
+"""Blocks of a mosaic that are made together at least, so that workers seldom wait for the last of them."""
 _LABELS = {"coarse": "Coarse mask", "segment_prompts": "Prompts", "learned_wider": "Learned wide"}
 
-Tasks = Callable[[Sequence[Index]], Sequence[Delayed]]
-"""Blocks of one band -> the tasks that make them, in that order."""
+Step = Callable[[Looks], xr.DataArray]
+"""A part of the scene -> a raster (y, x) on one of its grids, lazy."""
+Lay = Callable[[Looks], Mosaic]
+"""A part of the scene -> the mosaic of it."""
+Draw = Callable[[Looks], Mapping[Index, Delayed]]
+"""A part of the scene -> tasks that give the prompts of its groups, on the pixels of its working grid."""
 
 
 class Keep(Protocol):
     """What becomes of results that later steps read more than once."""
 
-    def raster(self, values: xr.DataArray, name: str) -> xr.DataArray:
-        """Return the same (y, x), computed once, or still lazy."""
+    def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Step:
+        """Return the same step, done once, or still lazy."""
 
-    def mosaic(self, mosaic: Mosaic, name: str) -> da.Array:
-        """Return the blended logits (y, x), computed once, or lazy."""
+    def mosaic(
+        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+    ) -> Step:
+        """Return the step that gives the blended logits of the groups of a grid."""
 
-    def prompts(self, drawn: Mapping[Index, Delayed], name: str) -> Mapping[Index, Delayed]:
-        """Return tasks that give the prompts of each group."""
+    def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> Draw:
+        """Return what gives the prompts of each group, drawn once, or to be drawn."""
+
+    def hold(self, values: xr.DataArray, name: str) -> Step:
+        """Return the step that gives a raster which is in memory."""
 
 
+@dataclass(frozen=True)
 class Lazy:
     """Keeps nothing: everything stays one lazy graph."""
 
-    def raster(self, values: xr.DataArray, name: str) -> xr.DataArray:
-        """Return the values as they are."""
-        return values
+    looks: Looks
+    """The whole scene."""
 
-    def mosaic(self, mosaic: Mosaic, name: str) -> da.Array:
-        """Return the blended logits, lazily."""
-        return blended(mosaic)
+    def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Step:
+        """Return a step that gives what the step gives of the whole."""
+        return partial(_cut, values=step(self.looks), on=on)
 
-    def prompts(self, drawn: Mapping[Index, Delayed], name: str) -> Mapping[Index, Delayed]:
-        """Return the tasks that draw them."""
-        return drawn
+    def mosaic(
+        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+    ) -> Step:
+        """Return a step that gives the blended logits of the whole, lazily."""
+        return partial(_cut, values=on_grid(blended(lay(self.looks)), grid.geobox), on=on)
+
+    def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> Draw:
+        """Return what draws them."""
+        return draw
+
+    def hold(self, values: xr.DataArray, name: str) -> Step:
+        """Return a step that gives the values."""
+        return partial(_cut, values=values)
+
+
+def _cut(looks: Looks, values: xr.DataArray, on: str = "working") -> xr.DataArray:
+    """Return what a part of the scene has of values of the whole."""
+    window = covering(getattr(looks, on).odc.geobox, values.odc.geobox)
+    return values[window.slices()]
 
 
 @dataclass(frozen=True)
@@ -77,64 +109,89 @@ class Durable:
     """Who computes."""
     clock: Clock
     """Times the steps."""
+    views: Views
+    """The scene."""
     show: bool = False
     """Whether to show progress."""
 
-    def raster(self, values: xr.DataArray, name: str) -> xr.DataArray:
-        """Compute the chunks of a raster that are not kept yet, and return it from disk."""
-        data, ledger = da.asarray(values.data), Ledger(self.folder / name)
+    def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Kept:
+        """Do a step in the blocks that are not kept yet.
 
-        def tasks(indices: Sequence[Index]) -> list[Delayed]:
-            first = indices[0][0]
-            chunks = data.blocks[first : indices[-1][0] + 1].to_delayed()
-            return [chunks[i - first, j] for i, j in indices]
+        Parameters
+        ----------
+        step
+            Gives uint8, :data:`NODATA` where the scene has no data.
+        name
+            What the blocks are kept under.
+        margin
+            Pixels around a block that it depends on.
+        on
+            Which of the looks at the scene has the grid of what it gives.
+        """
+        grid = getattr(self.views, on).odc.geobox
+        kept = Kept(Ledger(self.folder / name), cut_blocks(grid, BLOCK_PX), on=on)
+        make = partial(_make_block, kept=kept, step=step, around=self.views.around, margin=margin)
+        self._fill(kept.ledger, kept.blocks.indices(), make, name)
+        return kept
 
-        self._fill(ledger, list(np.ndindex(data.numblocks)), tasks, name)
-        return values.copy(data=read_back(ledger, data.chunks, data.dtype))
-
-    def mosaic(self, mosaic: Mosaic, name: str) -> da.Array:
-        """Answer the groups that are not kept yet, blend them, and return the logits from disk."""
+    def mosaic(
+        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+    ) -> Kept:
+        """Answer the groups that are not kept yet, and blend them."""
+        groups, answers = group_tiles(grid, per_side), self.answers(name)
         # Logits are noise to a compressor: it would take a tenth of the time of a whole run.
-        ledger, answers = Ledger(self.folder / name, level=0), self.answers(name)
+        ledger = Ledger(self.folder / name, level=0)
+        kept = Kept(ledger, group_blocks(grid, groups), "float32", on)
+        ask = partial(
+            _keep_answer, lay=lay, around=self.views.around, grid=grid.geobox, answers=answers
+        )
+        join = partial(_blend_block, kept=kept, answers=answers)
+        done = ledger.finished()
+        with self._count(name, len(groups), len(done)) as bar:
+            for band in bands(sorted(groups)):
+                missing = [index for index in band if index not in done]
+                needed = {near for index in missing for near in around(index)} & set(groups)
+                asked = sorted(needed - answers.finished()) if needed else []
+                self.crew.do(ask, (groups[index] for index in asked), SILENT)
+                self.crew.do(join, (_with_near(groups, index) for index in missing), bar)
+                answers.drop_planes(band[-1][0])
+        return kept
 
-        def tasks(indices: Sequence[Index]) -> list[Delayed]:
-            found = answers.around(mosaic, indices)
-            return [blend_task(mosaic, found, index) for index in indices]
+    def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> KeptPrompts:
+        """Draw the prompts of the groups that are not kept yet."""
+        groups = group_tiles(grid, per_side)
+        kept = KeptPrompts(Ledger(self.folder / name), grid, per_side)
+        make = partial(_draw_group, draw=draw, around=self.views.around, kept=kept)
+        self._fill(kept.ledger, sorted(groups), make, name, groups)
+        return kept
 
-        self._fill(ledger, sorted(mosaic.groups), tasks, name, answers.drop_planes)
-        first = mosaic.rows[0], mosaic.cols[0]
-        return read_back(ledger, mosaic.chunks, np.dtype("float32"), first)
-
-    def prompts(self, drawn: Mapping[Index, Delayed], name: str) -> Mapping[Index, Delayed]:
-        """Draw the prompts of the groups that are not kept yet, and return tasks that read them."""
-        ledger = Ledger(self.folder / name)
-
-        def tasks(indices: Sequence[Index]) -> list[Delayed]:
-            return [task(to_arrays)(drawn[index]) for index in indices]
-
-        self._fill(ledger, sorted(drawn), tasks, name)
-        return {index: task(_read_prompts, ledger=ledger, index=index)() for index in drawn}
+    def hold(self, values: xr.DataArray, name: str) -> Kept:
+        """Keep a raster that is in memory, on the working grid, as it is."""
+        kept = Kept(Ledger(self.folder / name), cut_blocks(values.odc.geobox, BLOCK_PX))
+        for index in sorted(set(kept.blocks.indices()) - kept.ledger.finished()):
+            kept.save(index, values.values[kept.blocks.window(index).slices()])
+        return kept
 
     def collect(
-        self, groups: Mapping[Index, TileGroup], work: Callable[[TileGroup], Delayed], name: str
+        self, lay: Callable[[Looks, TileGroup], Work], grid: TileGrid, per_side: int, name: str
     ) -> Ledger:
         """Do what there is to do with the groups that are not done, and return what they gave.
 
         Parameters
         ----------
-        groups
-            By index.
-        work
-            Returns a task for a group that gives arrays by name.
+        lay
+            Says of a group what there is to do, which gives arrays by name. It is not asked where the
+            scene has no data: there are no arrays then.
+        grid, per_side
+            The tiles, and how many a side are a group.
         name
             What they are kept under.
         """
-        ledger = Ledger(self.folder / name)
-
-        def tasks(indices: Sequence[Index]) -> list[Delayed]:
-            return [work(groups[index]) for index in indices]
-
-        self._fill(ledger, sorted(groups), tasks, name)
+        ledger, groups = Ledger(self.folder / name), group_tiles(grid, per_side)
+        make = partial(
+            _work_on_group, lay=lay, around=self.views.around, grid=grid.geobox, ledger=ledger
+        )
+        self._fill(ledger, sorted(groups), make, name, groups)
         return ledger
 
     def answers(self, name: str) -> Answers:
@@ -145,66 +202,109 @@ class Durable:
         self,
         ledger: Ledger,
         indices: Sequence[Index],
-        tasks: Tasks,
+        make: Callable[[Any], None],
         name: str,
-        after: Callable[[int], None] = lambda row: None,
+        items: Mapping[Index, Any] | None = None,
     ) -> None:
-        """Make the blocks of a ledger that are not in it, band by band."""
+        """Make the blocks of a ledger that are not in it, from their indices or what these stand for."""
         done = ledger.finished()
+        missing = [index for index in indices if index not in done]
+        with self._count(name, len(indices), len(done)) as bar:
+            self.crew.do(make, (index if items is None else items[index] for index in missing), bar)
+
+    @contextmanager
+    def _count(self, name: str, total: int, done: int) -> Iterator[Bar]:
+        """Time a step, and show how far it is."""
         label = _LABELS.get(name, name.capitalize())
-        counter = count(label, len(indices), self.show, start=len(done))
-        with self.clock.time(label.lower()), counter as bar:
-            for band in bands(indices):
-                if missing := [index for index in band if index not in done]:
-                    made = zip(missing, tasks(missing), strict=True)
-                    keep = [task(_keep_block, ledger=ledger, index=i)(block) for i, block in made]
-                    self.crew.compute(keep, _keep_block.__name__, bar)
-                after(band[-1][0])
+        with self.clock.time(label.lower()), count(label, total, self.show, start=done) as bar:
+            yield bar
 
 
-def _keep_block(block: Any, ledger: Ledger, index: Index) -> None:
-    ledger.save(index, block if isinstance(block, dict) else _compact(block))
+def _make_block(index: Index, kept: Kept, step: Step, around: Around, margin: int) -> None:
+    grid, window = kept.blocks.geobox, kept.blocks.window(index)
+    looks = around(part_of(grid, window, margin))
+    if looks is None:
+        kept.save(index, np.full((window.height, window.width), NODATA, np.uint8))
+        return
+    values = step(looks)
+    inside = covering(grid[window.slices()], values.odc.geobox)
+    kept.save(index, np.asarray(compute(values.data[inside.slices()])))
 
 
-def _compact(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a block that is the same everywhere, as most of a large scene is, as one value."""
-    first = values[:1, :1]
-    same = np.isnan(values).all() if np.isnan(first).all() else (values == first).all()
-    return {"values": first if same else values, "shape": np.array(values.shape)}
+def answer(group: TileGroup, lay: Lay, around: Around, grid: GeoBox) -> Answer:
+    """Answer a group of tiles.
+
+    Parameters
+    ----------
+    group
+        The tiles, on the grid of the whole scene.
+    lay
+        Lays out the mosaic of a part of the scene.
+    around
+        Looks at a part of the scene.
+    grid
+        The grid.
+    """
+    looks = around(part_of(grid, group.read))
+    if looks is None:
+        return Answer(None, tuple(TileMask(SKIPPED_NODATA) for _ in group.tiles))
+    mosaic = lay(looks)
+    return compute(work_task(mosaic.work(mosaic.groups[group.index])))
 
 
-def _read_prompts(ledger: Ledger, index: Index) -> ScenePrompts:
-    return from_arrays(ledger.load(index))
+def _keep_answer(group: TileGroup, answers: Answers, **how: Any) -> None:
+    answers.keep(group, answer(group, **how))
+
+
+def _blend_block(item: tuple[TileGroup, list[Index]], kept: Kept, answers: Answers) -> None:
+    group, near = item
+    window = kept.blocks.window(group.index)
+    whole = answers.blend(group, near)
+    if whole is None:
+        whole = np.full((group.core.height, group.core.width), UNKNOWN, np.float32)
+    kept.save(group.index, whole[window.slices(group.core)])
+
+
+def _with_near(groups: Mapping[Index, TileGroup], index: Index) -> tuple[TileGroup, list[Index]]:
+    return groups[index], [near for near in around(index) if near in groups]
+
+
+def _draw_group(group: TileGroup, draw: Draw, around: Around, kept: KeptPrompts) -> None:
+    grid = kept.grid.geobox
+    looks, prompts = around(part_of(grid, group.read)), ScenePrompts()
+    if looks is not None:
+        corner = covering(looks.working.odc.geobox, grid)
+        prompts = compute(draw(looks)[group.index]).moved(corner.col, corner.row)
+    kept.ledger.save(group.index, to_arrays(prompts))
+
+
+def _work_on_group(
+    group: TileGroup, lay: Callable[..., Work], around: Around, grid: GeoBox, ledger: Ledger
+) -> None:
+    looks = around(part_of(grid, group.read))
+    ledger.save(group.index, {} if looks is None else compute(work_task(lay(looks, group))))
+
+
+def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
+    """Return the part of a grid that a window and a margin around it cover."""
+    wide = Window(
+        window.row - margin, window.col - margin,
+        window.height + 2 * margin, window.width + 2 * margin,
+    )  # fmt: skip
+    inside = wide.intersection(Window(0, 0, *grid.shape))
+    assert inside is not None
+    return grid[inside.slices()]
+
+
+def compute(lazy: Any) -> Any:
+    """Compute here and now: pieces of work are done side by side, and what is in one is not."""
+    return dask.compute(lazy, scheduler="synchronous")[0]
 
 
 def bands(indices: Sequence[Index]) -> Iterator[list[Index]]:
     """Cut blocks, which are in the order of their rows, into bands of whole rows."""
     rows = [list(row) for _, row in groupby(indices, key=lambda index: index[0])]
     across = max((len(row) for row in rows), default=1)
-    height = max(BAND_ROWS, -(-BAND_BLOCKS // across))
+    height = -(-BAND_BLOCKS // across)
     for start in range(0, len(rows), height):
         yield list(chain.from_iterable(rows[start : start + height]))
-
-
-def read_back(ledger: Ledger, chunks: Any, dtype: np.dtype, first: Index = (0, 0)) -> da.Array:
-    """Return the blocks of a ledger as a lazy array.
-
-    Parameters
-    ----------
-    ledger
-        Holds every block.
-    chunks
-        Heights and widths of the blocks.
-    dtype
-        Of their values.
-    first
-        Index of the block in the top left corner.
-    """
-    read = partial(_read_block, ledger=ledger, first=first)
-    return da.map_blocks(read, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype))
-
-
-def _read_block(ledger: Ledger, first: Index, block_info: Any = None) -> np.ndarray:
-    row, col = block_info[None]["chunk-location"]
-    block = ledger.load((row + first[0], col + first[1]))
-    return np.broadcast_to(block["values"], tuple(block["shape"]))

@@ -43,3 +43,7 @@ class OutputError(GeosamError):
 
 class DiskFullError(OutputError):
     """There is no space left for a result."""
+
+
+class WorkerError(GeosamError):
+    """Worker processes cannot go on."""

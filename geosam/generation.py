@@ -24,6 +24,9 @@ from geosam.types import Features, ManyMaskModel, Model, Window
 SAM_PX = 1024
 """Side of the pictures that SAM's distances are meant for."""
 
+MOST_OF_PICTURE = 0.95
+"""Share of a picture from which on a mask is of the picture and not of something in it."""
+
 
 @dataclass(frozen=True)
 class GeneratedMask:
@@ -115,8 +118,8 @@ def masks_at(
     point
         x, y in pixels from the outer corner of the first.
     rules
-        What is asked: the click, and with ``shapes`` also the shapes under it. Which masks stay is
-        not read from them, but for ``mask_nms_thresh``.
+        What is asked: the click, and with ``shapes`` also the shapes under it. Of the thresholds only
+        ``mask_nms_thresh`` is read.
     most
         How many masks come back.
 
@@ -125,7 +128,12 @@ def masks_at(
     list of GeneratedMask
         Best predicted IoU first, no two alike.
     """
-    rules = replace(rules or GenerationRules(), pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    rules = replace(
+        rules or GenerationRules(),
+        pred_iou_thresh=0.0,
+        stability_score_thresh=0.0,
+        max_mask_share=MOST_OF_PICTURE,
+    )
     features = encode_picture(model, pixels)
     known = np.ones((model.size, model.size), bool)
     found = list(_clicked(model, features, np.array([point]), rules, known))

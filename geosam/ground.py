@@ -277,7 +277,8 @@ def _geodetic(crs: CRS) -> tuple[Transformer, float]:
     if geodetic is None or crs.get_geod() is None:
         raise InputError(
             f"The CRS {crs.name} has no place on Earth, and areas need one: give the CRS the "
-            "scene was surveyed in, such as --crs EPSG:32633."
+            "scene was surveyed in, such as --crs EPSG:32633, or set it in the file with gdal_edit "
+            "-a_srs."
         )
     # Gradians and radians exist as well: the old French grids count in the former.
     unit = geodetic.axis_info[0].unit_conversion_factor if geodetic.axis_info else np.radians(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,32 +23,32 @@ from geosam.ground import pixel_area_m2
 from geosam.ledger import Ledger
 from geosam.masks import SKIPPED_NODATA
 from geosam.models.mask_generation import recorded_rules
-from geosam.mosaic import work_task
+from geosam.mosaic import Work
 from geosam.options import Options
-from geosam.pipeline import Prepared, load
+from geosam.pipeline import Prepared, TileWork, load, sized, tiles_of, work_on_group
 from geosam.resume import settle
 from geosam.runs import (
     Job,
     TileRow,
+    crew_of,
     draw_quicklook,
     identity,
+    keep_of,
     open_job,
     prepare_job,
     run_table,
-    shared_threads,
     tile_table,
     with_faults,
 )
-from geosam.segmentation import group_side, group_work
 from geosam.segments.drawing import segment_layer
 from geosam.segments.finding import find_pieces, pieces_kept
 from geosam.segments.joining import join
 from geosam.segments.labels import label_raster
 from geosam.segments.pieces import Pieces
-from geosam.tiles import group_tiles
+from geosam.tiles import TileGroup, group_tiles
 from geosam.types import Model
 from geosam.vectors import MIN_AREA_PX
-from geosam.views import pixel_m
+from geosam.views import Looks, pixel_m
 from geosam.workspace import Targets, publish
 
 MAX_SHARE = 0.5
@@ -146,9 +146,10 @@ def everything(
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         with job.clock.time("load model"):
             loaded = load(chosen) if isinstance(model, str) else model
+        job = dataclasses.replace(job, options=sized(job.options, loaded))
         rest = {f"--{name.replace('_', '-')}": value for name, value in asdict(rules).items()}
         settle(job.folder, identity(job, loaded) | rest)
-        with shared_threads(chosen, loaded) as crew:
+        with crew_of(job, loaded) as crew:
             return _run(job, loaded, rules, targets, max_share, crew)
 
 
@@ -173,7 +174,7 @@ def _sorted_out(options: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
 def _run(
     job: Job, model: Model, rules: GenerationRules, targets: Targets, max_share: float, crew: Crew
 ) -> Found:
-    keep = Durable(job.folder, crew, job.clock, job.show)
+    keep = keep_of(job, crew)
     prepared = prepare_job(job, model, keep)
     pieces, rows, n_valid = _find(job, prepared, rules, keep)
     if all(mask.status == SKIPPED_NODATA for _, mask in rows):
@@ -208,26 +209,23 @@ def _find(
     """Find the pieces of all tiles, what became of these, and the pixels with data."""
     geobox = prepared.grid.geobox
     coarser = pixel_m(geobox) > 1.5 * pixel_m(job.views.scene.odc.geobox)
-    work = group_work(
-        prepared.views.working,
-        partial(find_pieces, rules=rules, geobox=geobox, aoi=job.aoi, margin_px=int(coarser)),
-        prepared.model,
-        prepared.decision.stretch,
-        prepared.prompts,
-        {},
-        prepared.store,
-    )
-    groups = group_tiles(prepared.grid, group_side(prepared.grid))
-    ledger = keep.collect(groups, lambda group: work_task(work(group)), PIECES)
-    return _read(ledger, groups, job, prepared)
+    find = partial(find_pieces, rules=rules, geobox=geobox, aoi=job.aoi, margin_px=int(coarser))
+    lay = partial(_look_for_pieces, what=tiles_of(prepared, keep), find=find)
+    ledger = keep.collect(lay, prepared.grid, prepared.per_side, PIECES)
+    return _read(ledger, job, prepared)
 
 
-def _read(
-    ledger: Ledger, groups: Mapping, job: Job, prepared: Prepared
-) -> tuple[Pieces, list[TileRow], int]:
+def _look_for_pieces(
+    looks: Looks, group: TileGroup, what: TileWork, find: Callable[..., Any]
+) -> Work:
+    return work_on_group(looks, group, what, partial(find, whole=group))
+
+
+def _read(ledger: Ledger, job: Job, prepared: Prepared) -> tuple[Pieces, list[TileRow], int]:
     parts, rows, n_valid = [], [], 0
+    groups = group_tiles(prepared.grid, prepared.per_side)
     for index in sorted(groups):
-        pieces, masks, n = pieces_kept(ledger.load(index))
+        pieces, masks, n = pieces_kept(ledger.load(index), len(groups[index].tiles))
         parts.append(pieces)
         rows += list(zip(groups[index].tiles, masks, strict=True))
         n_valid += n

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -50,8 +50,8 @@ class Ledger:
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def load(self, index: Index) -> dict[str, np.ndarray]:
-        """Read a block back.
+    def load(self, index: Index, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """Read a block back, or those of some arrays that it has.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Ledger:
         path = self._path(index)
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
+                return {name: arrays[name] for name in arrays if names is None or name in names}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise OutputError(
                 f"{path} is damaged ({error}). Delete it and use --resume, or start anew with --overwrite."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ Embed = Callable[[Sequence[int], np.ndarray], Features]
 """Numbers of some tiles, and their pixels (n, 3, size, size) -> their features."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TileMask:
     """What the model said of one tile, or why it said nothing."""
 
@@ -73,9 +74,11 @@ def segment_tiles(
     embed = embed or (lambda which, shown: model.encode(shown))
     masks = [_skipped(p, q) for p, q in zip(pixels, prompts, strict=True)]
     active = [i for i, mask in enumerate(masks) if mask is None]
-    for start in range(0, len(active), batch_size):
-        batch = active[start : start + batch_size]
-        for i, mask in zip(batch, _attempt(model, embed, batch, pixels, prompts), strict=True):
+    while active:
+        batch, active = active[:batch_size], active[batch_size:]
+        answered, most = _attempt(model, embed, batch, pixels, prompts)
+        batch_size = min(batch_size, most)
+        for i, mask in zip(batch, answered, strict=True):
             masks[i] = mask
     return [mask for mask in masks if mask is not None]
 
@@ -86,14 +89,26 @@ def _skipped(pixels: np.ndarray | None, prompts: Sequence[PixelPrompts]) -> Tile
     return None if prompts else TileMask(SKIPPED_NO_PROMPT)
 
 
-def attempt(work: Callable[[], T]) -> tuple[T | None, str]:
-    """Do what there is to do with a tile, and return what it gives, or None and why it failed."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why what there was to do with some tiles failed."""
+
+    reason: str
+    """The error, as it is told."""
+    out_of_memory: bool = False
+    """Whether memory was full, that of a GPU or the machine's."""
+
+
+def attempt(work: Callable[[], T]) -> T | Failure:
+    """Do what there is to do with tiles, and return what it gives, or why it failed."""
     try:
-        return work(), ""
+        return work()
     except GeosamError:
         raise
     except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
-        return None, f"{type(error).__name__}: {error}"
+        # torch.OutOfMemoryError, by its name: nobody need load torch to ask.
+        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        return Failure(f"{type(error).__name__}: {error}", full)
 
 
 def _attempt(
@@ -102,23 +117,31 @@ def _attempt(
     batch: list[int],
     pixels: Sequence[np.ndarray | None],
     prompts: Sequence[Sequence[PixelPrompts]],
-) -> list[TileMask]:
-    """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile."""
+) -> tuple[list[TileMask], int]:
+    """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile.
+
+    Returns the masks, and how many tiles at once the memory allows for all that is known.
+    """
     started = perf_counter()
 
     def segment() -> list[tuple[np.ndarray, float]]:
         features = embed(batch, np.stack([p for i in batch if (p := pixels[i]) is not None]))
         return _decode_batch(model, features, [prompts[i] for i in batch])
 
-    masks, error = attempt(segment)
-    if masks is None:
-        if len(batch) == 1:
-            return [TileMask(FAILED, error=error)]
-        # Too much for the memory of a GPU, or one bad tile: either is found by halving.
-        halves = (batch[: len(batch) // 2], batch[len(batch) // 2 :])
-        return [mask for half in halves for mask in _attempt(model, embed, half, pixels, prompts)]
-    share = (perf_counter() - started) / len(batch)
-    return [TileMask(DONE, logits, score, share) for logits, score in masks]
+    found = attempt(segment)
+    # Only here is the error gone, and with it what it held of the memory.
+    if not isinstance(found, Failure):
+        share = (perf_counter() - started) / len(batch)
+        return [TileMask(DONE, logits, score, share) for logits, score in found], sys.maxsize
+    if len(batch) == 1:
+        most = 1 if found.out_of_memory else sys.maxsize
+        return [TileMask(FAILED, error=found.reason)], most
+    half = len(batch) // 2
+    parts = [_attempt(model, embed, part, pixels, prompts) for part in (batch[:half], batch[half:])]
+    most = min(limit for _, limit in parts)
+    return [mask for masks, _ in parts for mask in masks], (
+        min(most, half) if found.out_of_memory else most
+    )
 
 
 def _decode_batch(

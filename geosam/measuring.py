@@ -27,7 +27,6 @@ from geosam.layers import LAYERS
 from geosam.options import SPUR
 from geosam.overlay import VECTOR_SUFFIXES
 from geosam.rivers import measure_rivers
-from geosam.rivers.contours import HIGH, LOW
 from geosam.rivers.scene_edge import bounding_box, footprint, on_edge
 from geosam.strips import open_raster, open_strips
 from geosam.vectors import islands, outlines
@@ -47,8 +46,8 @@ class Measurable:
     """Where the scene has data; None where nobody knows."""
     pixel_m: float | None
     """Pixel in metres on the ground; None where nobody knows."""
-    contours: dict[str, gpd.GeoDataFrame]
-    """Outlines of likely and of possible water, ``low`` and ``high``, where there is a probability."""
+    probability: str | Path | None
+    """The probability of water in the same place, where there is one."""
 
 
 def write_rivers(
@@ -118,7 +117,7 @@ def write_rivers(
             given.outlines,
             edge=given.edge,
             pixel_m=given.pixel_m,
-            contours=given.contours,
+            probability=given.probability,
             **measures,
         )
     if plot is not None:
@@ -162,8 +161,8 @@ def read_measurable(
         )
     pixel = None if raster is None else float(pixel_area_m2(open_strips(raster).geobox)) ** 0.5
     edge = _tiles(source) if vector else footprint(source)
-    contours = {} if raster is None else _contours(raster, probability is not None)
-    return Measurable(_completed(found, edge), edge, pixel, contours)
+    known = raster is not None and _is_probability(raster, probability is not None)
+    return Measurable(_completed(found, edge), edge, pixel, raster if known else None)
 
 
 def run_row(
@@ -223,17 +222,12 @@ def _tiles(path: str | Path) -> gpd.GeoSeries | None:
     return gpd.GeoSeries([shapely.union_all(seen.geometry.to_numpy())], crs=tiles.crs)
 
 
-def _contours(raster: str | Path, asked: bool) -> dict[str, gpd.GeoDataFrame]:
+def _is_probability(raster: str | Path, asked: bool) -> bool:
     with open_raster(raster) as file:
         is_mask = not file.dtypes[0].startswith("float") and file.scales[0] == 1
     if is_mask and asked:
         raise InputError(f"{raster} is a mask, and low and high widths need a probability.")
-    if is_mask:
-        return {}
-    return {
-        name: outlines(raster, threshold=value, min_area=0, min_island=0)
-        for name, value in (("low", LOW), ("high", HIGH))
-    }
+    return not is_mask
 
 
 def _completed(frame: gpd.GeoDataFrame, edge: gpd.GeoSeries | None) -> gpd.GeoDataFrame:

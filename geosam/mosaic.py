@@ -32,8 +32,9 @@ Index = tuple[int, int]
 class Answer:
     """What the tiles of a group say together."""
 
-    planes: np.ndarray
-    """(3, height, width) float32 on the group's read window, as :func:`accumulate` makes them."""
+    planes: np.ndarray | None
+    """(3, height, width) float32 on the group's read window, as :func:`accumulate` makes them; None
+    where it has no data."""
     tiles: tuple[TileMask, ...] = ()
     """What became of each tile, without its logits; nothing where nobody asks."""
 
@@ -129,15 +130,32 @@ def blend_task(mosaic: Mosaic, answers: Mapping[Index, Delayed], index: Index) -
         if group is not None and (window := group.read.intersection(core)):
             windows.append(window)
             strips.append(task(_cut, read=group.read, window=window)(answers[near]))
-    return task(_blend, core=core, windows=windows)(strips)
+    return task(blend, core=core, windows=windows)(strips)
 
 
 def _cut(answered: Answer, read: Window, window: Window) -> np.ndarray:
     rows, cols = window.slices(read)
+    assert answered.planes is not None
     return answered.planes[:, rows, cols].copy()  # a view would keep the whole group alive
 
 
-def _blend(strips: list[np.ndarray], core: Window, windows: list[Window]) -> np.ndarray:
+def blend(strips: Sequence[np.ndarray], core: Window, windows: Sequence[Window]) -> np.ndarray:
+    """Blend what the tiles around a block say of it.
+
+    Parameters
+    ----------
+    strips
+        (3, height, width) each, parts of planes as :func:`accumulate` makes them.
+    core
+        The block.
+    windows
+        Where each strip lies, inside the block.
+
+    Returns
+    -------
+    numpy.ndarray
+        (height, width) float32 logits; :data:`SKIPPED` and :data:`UNKNOWN` as said there.
+    """
     total = np.zeros((3, core.height, core.width), np.float32)
     for window, strip in zip(windows, strips, strict=True):
         rows, cols = window.slices(core)

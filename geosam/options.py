@@ -13,7 +13,7 @@ from typing import Any
 
 from geosam.errors import OptionError
 
-PROMPT_SOURCES = ("auto", "index", "hsv", "learned", "autosam", "none")
+PROMPT_SOURCES = ("auto", "index", "hsv", "learned", "autosam", "text", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FLOWS = ("n", "ne", "e", "se", "s", "sw", "w", "nw")
@@ -94,9 +94,17 @@ class Options:
     )
     tile_size: int | None = _option(None, "model", "Pixels at that resolution.", "PX")
     overlap: int | None = _option(None, "model", "Pixels that neighbouring tiles share.", "PX")
-    device: str = _option("auto", "model", "Where the model runs.", "auto|cpu|cuda|mps")
-    batch_size: int = _option(
-        2, "model", "Tiles that go through the model at once; more pays on a GPU only.", "N"
+    device: str = _option(
+        "auto",
+        "model",
+        "Where the model runs; several CUDA devices have a worker each.",
+        "auto|cpu|cuda|cuda:0,1|mps",
+    )
+    batch_size: int | None = _option(
+        None,
+        "model",
+        "Tiles that go through the model at once: 2, and on a GPU as many as its free memory allows.",
+        "N",
     )
     precision: str = _option(
         "auto",
@@ -110,16 +118,38 @@ class Options:
         "Keep the embeddings of tiles in this folder, and reuse what is there.",
         "DIR",
     )
-    workers: int | None = _option(None, "model", "Threads that work side by side.", "N")
+    workers: int | None = _option(
+        None,
+        "model",
+        "Processes that work side by side; 1 is one thread of this process, and without it this "
+        "process uses as many threads as pay.",
+        "N",
+    )
+    scheduler: str | None = _option(
+        None,
+        "model",
+        "Work on a Dask cluster that runs already: the address of its scheduler, or its file.",
+        "tcp://HOST:PORT",
+    )
 
     prompts: str = _option(
         "auto",
         "prompts",
         "Where prompts come from: auto (a water index where the bands allow "
         "one, else learned), index, hsv, learned, autosam (a dense prompt network trained for the "
-        "model and saved beside it), none; or a vector file of points, boxes and polygons; or a "
+        "model and saved beside it), text (what --text names), none; or a vector file of points, boxes and polygons; or a "
         "raster used as the coarse mask.",
         "SOURCE",
+    )
+    text: str | None = _option(
+        None, "prompts", "What --prompts text looks for; several phrases with commas.", "PHRASES"
+    )
+    detector: str = _option(
+        "colour",
+        "prompts",
+        "What finds phrases: colour (needs no network, knows water, vegetation and bare soil), or a "
+        "folder or Hugging Face id of Grounding DINO, OWLv2 or CLIPSeg.",
+        "DETECTOR",
     )
     index: str = _option("auto", "prompts", "Water index.", "auto|ndwi|mndwi|awei|ndvi")
     index_threshold: str = _option("otsu", "prompts", "Above it a pixel is water.", "otsu|X")
@@ -202,12 +232,18 @@ class Options:
             raise OptionError(
                 f"Device {self.device!r} is unknown. Use one of {', '.join(DEVICES)}."
             )
+        self._check_crew()
         if self.resume and self.overwrite:
             raise OptionError("--resume goes on and --overwrite starts anew. Give one of them.")
         if self.store is not None and self.prompts == "autosam":
             raise OptionError(
                 "--store keeps what the model sees, and --prompts autosam adds prompts to it. Leave "
                 "one of them out."
+            )
+        if (self.prompts == "text") != (self.text is not None):
+            raise OptionError(
+                "--prompts text and --text PHRASES belong together: give both, such as --prompts text "
+                '--text "water".'
             )
         _between("threshold", self.threshold, 0.0, 1.0)
         for name in (
@@ -236,6 +272,25 @@ class Options:
         if not self.rivers and (self.spacing, self.spur, self.flow) != (None, SPUR, None):
             raise OptionError(
                 "--spacing, --spur and --flow say how rivers are measured: add --rivers."
+            )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Numbers of the CUDA devices, where there are several."""
+        numbers = self.device.partition(":")[2].split(",")
+        return tuple(numbers) if len(numbers) > 1 else ()
+
+    def _check_crew(self) -> None:
+        if self.devices and not (
+            self.device.startswith("cuda:") and all(n.isdigit() for n in self.devices)
+        ):
+            raise OptionError(f"--device {self.device!r}: name several devices as in cuda:0,1.")
+        if self.devices and self.workers is not None:
+            raise OptionError("Several devices have a worker each. Leave --workers out.")
+        if self.scheduler is not None and (self.workers is not None or self.devices):
+            raise OptionError(
+                "A cluster has its own workers and devices: give --scheduler without --workers, and "
+                "with --device auto, cpu or cuda."
             )
 
     @classmethod

@@ -7,32 +7,45 @@ import resource
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import dask
 import numpy as np
 from odc.geo.geobox import GeoBox
 from scipy.special import expit
 
-from geosam.crew import Crew
-from geosam.decision import decide
+from geosam.decision import Decision, decide
+from geosam.durable import Lazy, part_of
 from geosam.export.cog import write_raster
+from geosam.kept import on_grid
 from geosam.masks import DONE, SKIPPED_NODATA
 from geosam.mosaic import Answer, Index, Mosaic, work_task
 from geosam.options import Options
-from geosam.pipeline import LAZY, Prepared, lay_out, load, on_grid, prepare, prompt_source
-from geosam.progress import count
+from geosam.pipeline import (
+    COARSE_PX,
+    lay_out,
+    load,
+    prepare,
+    prompt_source,
+    tile_grid,
+    tiles_of,
+)
 from geosam.runs import as_paths, inspect_source, shared_threads, view_scene
-from geosam.types import Model
+from geosam.segmentation import group_side
+from geosam.tiles import TileGrid, TileGroup, group_tiles
+from geosam.types import Model, Window
 from geosam.vectors import outlines
 from geosam.views import Views, pixel_m, view_array
 
 PLACES = 3
 """Places at which tiles are really segmented, among those that look wet and among the others."""
+GIVEN = ("vector", "raster", "text")
+"""Sources of prompts that are a user's own."""
 SIDE = 2
 """Groups a side at each of them: together they share what lies around, as in a run."""
 LONG_MINUTES = 8 * 60
@@ -99,16 +112,17 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     decision = decide(views, chosen)
     loaded = load(chosen) if isinstance(model, str) else model
     opening = perf_counter() - begun
-    with shared_threads(chosen, loaded) as crew:
-        prepared = prepare(views, chosen, loaded, decision=decision)
-        mosaic = lay_out(prepared, chosen.batch_size)
-        full = with_data(mosaic, views)
-        wet = likely_wet(full, mosaic, views, prepared, chosen)
-        kinds = [{i: n for i, n in full.items() if (i in wet) is kind} for kind in (True, False)]
-        looks = [look(mosaic, groups, chosen, crew) for groups in kinds if groups]
+    grid = tile_grid(views.working.odc.geobox, loaded, chosen)
+    groups = group_tiles(grid, group_side(grid))
+    full = with_data(grid, groups, views)
+    wet = likely_wet(full, grid, groups, views, decision, chosen)
+    kinds = [{i: n for i, n in full.items() if (i in wet) is kind} for kind in (True, False)]
+    with shared_threads(chosen, loaded):
+        lay = layer(views, grid, groups, chosen, loaded, decision)
+        looks = [look(lay, kind, chosen) for kind in kinds if kind]
     minutes = (opening + sum(seen.seconds for seen in looks)) / 60
     free = shutil.disk_usage(Path(source.paths[0]).resolve().parent).free
-    return _estimate(prepared, mosaic, full, looks, minutes, free)
+    return _estimate(loaded, grid, groups, full, looks, minutes, free)
 
 
 @dataclass(frozen=True)
@@ -124,33 +138,63 @@ class Look:
 
 
 def likely_wet(
-    full: Mapping[Index, int], mosaic: Mosaic, views: Views, prepared: Prepared, options: Options
+    full: Mapping[Index, int],
+    grid: TileGrid,
+    groups: Mapping[Index, TileGroup],
+    views: Views,
+    decision: Decision,
+    options: Options,
 ) -> set[Index]:
     """Return the groups in which the preview shows water, by the same evidence that prompts the model.
 
     Encoded tiles take many times as long as skipped ones, and rivers fill few places of a scene: looked
     at without regard to water, a plan of few places misses it or finds little else.
     """
-    if prepared.prompts.rule is None or prepared.decision.source == "raster":
+    if decision.source in (*GIVEN, "none", "autosam"):
         return set(full)
     small = view_array(views.preview.chunk(), pixel_m(views.preview.odc.geobox))
-    coarse = prompt_source(small, prepared.decision, options, LAZY).coarse
-    if coarse is None:
+    step = prompt_source(small, decision, options, Lazy(small)).coarse
+    if step is None:
         return set(full)
-    return set(_touching(coarse.values == 1, coarse.odc.geobox, mosaic)) & set(full)
+    coarse = step(small)
+    return set(_touching(coarse.values == 1, coarse.odc.geobox, grid, groups)) & set(full)
 
 
-def look(mosaic: Mosaic, groups: Mapping[Index, int], options: Options, crew: Crew) -> Look:
+def layer(
+    views: Views,
+    grid: TileGrid,
+    groups: Mapping[Index, TileGroup],
+    options: Options,
+    model: Model,
+    decision: Decision,
+) -> Callable[[Sequence[Index]], Mosaic]:
+    """Return what lays out the part of a scene that some neighbouring groups see; what a user gave is
+    looked at in the whole scene, and once.
+    """
+
+    def lay(part: Views) -> Mosaic:
+        keep = Lazy(part)
+        return lay_out(part, tiles_of(prepare(part, options, keep, model, decision), keep))
+
+    if decision.source in GIVEN:
+        whole = lay(views)
+        return lambda place: whole
+    return lambda place: lay(part_views(views, grid, groups, place))
+
+
+def look(
+    lay: Callable[[Sequence[Index]], Mosaic], groups: Mapping[Index, int], options: Options
+) -> Look:
     """Work on some of these groups as a run does, to the outlines, and conclude on all of them."""
-    sample = _sample(groups)
-    tasks = [work_task(mosaic.work(mosaic.groups[index])) for index in sample]
-    with count("Plan", 0, show=False) as bar:
-        started = perf_counter()
-        crew.compute(tasks[:1], "", bar)
-        first = perf_counter() - started  # with what only the first time takes
-        answers: Sequence[Answer] = crew.compute(tasks, "", bar)
+    places = [(lay(place), place) for place in _sample(groups)]
+    sample = [(mosaic, index) for mosaic, place in places for index in place]
+    tasks = [work_task(mosaic.work(mosaic.groups[index])) for mosaic, index in sample]
+    started = perf_counter()
+    dask.compute(tasks[0])
+    first = perf_counter() - started  # with what only the first time takes
+    answers: Sequence[Answer] = dask.compute(*tasks)
     with TemporaryDirectory() as folder:
-        for index, answer in zip(sample, answers, strict=True):
+        for (mosaic, index), answer in zip(sample, answers, strict=True):
             _finish(answer, mosaic, index, Path(folder) / "probability.tif", options)
     whole = perf_counter() - started - first
     share = len(groups) / len(sample)
@@ -163,6 +207,7 @@ def look(mosaic: Mosaic, groups: Mapping[Index, int], options: Options, crew: Cr
 
 def _finish(answer: Answer, mosaic: Mosaic, index: Index, path: Path, options: Options) -> None:
     """Write the probability of a group, and draw its outlines."""
+    assert answer.planes is not None
     core = mosaic.core(index)
     rows, cols = core.slices(mosaic.groups[index].read)
     weighted, weights, _ = answer.planes[:, rows, cols]
@@ -172,13 +217,29 @@ def _finish(answer: Answer, mosaic: Mosaic, index: Index, path: Path, options: O
     outlines(path, threshold=options.threshold)
 
 
-def with_data(mosaic: Mosaic, views: Views) -> dict[Index, int]:
+def part_views(
+    views: Views, grid: TileGrid, groups: Mapping[Index, TileGroup], place: Sequence[Index]
+) -> Views:
+    """Return the views of the part of a scene that some neighbouring groups see."""
+    reads = [groups[index].read for index in place]
+    row, col = min(read.row for read in reads), min(read.col for read in reads)
+    end = max(read.row_end for read in reads), max(read.col_end for read in reads)
+    window = Window(row, col, end[0] - row, end[1] - col)
+    looks = views.around(part_of(grid.geobox, window, COARSE_PX))
+    if looks is None:
+        return views
+    return Views(looks.scene, looks.working, looks.wider, views.preview, views.around)
+
+
+def with_data(grid: TileGrid, groups: Mapping[Index, TileGroup], views: Views) -> dict[Index, int]:
     """Return the groups that have any data, and how many of the tiles of each do, by the preview."""
     valid = np.isfinite(views.preview.values).any(axis=0)
-    return _touching(valid, views.preview.odc.geobox, mosaic)
+    return _touching(valid, views.preview.odc.geobox, grid, groups)
 
 
-def _touching(found: np.ndarray, geobox: GeoBox, mosaic: Mosaic) -> dict[Index, int]:
+def _touching(
+    found: np.ndarray, geobox: GeoBox, grid: TileGrid, groups: Mapping[Index, TileGroup]
+) -> dict[Index, int]:
     """Return the groups that hold any of a mask's pixels, and how many of the tiles of each do.
 
     Parameters
@@ -186,13 +247,15 @@ def _touching(found: np.ndarray, geobox: GeoBox, mosaic: Mosaic) -> dict[Index, 
     found
         (y, x) bool.
     geobox
-        Its grid, coarser than the mosaic's.
+        Its grid, coarser than that of the tiles.
+    grid, groups
+        The tiles.
     """
     # Sums from the corner on: the number of pixels of any rectangle is four of them.
     sums = np.pad(found, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    to_mask = ~geobox.affine @ mosaic.grid.geobox.affine
+    to_mask = ~geobox.affine @ grid.geobox.affine
     counts = {}
-    for index, group in mosaic.groups.items():
+    for index, group in groups.items():
         low = [to_mask @ (tile.core.col, tile.core.row) for tile in group.tiles]
         high = [to_mask @ (tile.core.col_end, tile.core.row_end) for tile in group.tiles]
         (left, top), (right, bottom) = np.floor(low).astype(int).T, np.ceil(high).astype(int).T
@@ -206,18 +269,23 @@ def _touching(found: np.ndarray, geobox: GeoBox, mosaic: Mosaic) -> dict[Index, 
     return {index: n for index, n in counts.items() if n}
 
 
-def _sample(groups: Iterable[Index]) -> list[Index]:
+def _sample(full: Mapping[Index, int]) -> list[list[Index]]:
     """Choose groups in clumps, spread evenly over those there are."""
-    known = sorted(groups)
+    known = sorted(full)
     places = [known[round(k)] for k in np.linspace(0, max(0, len(known) - 1), PLACES + 2)[1:-1]]
     near = [(i, j) for i in range(SIDE) for j in range(SIDE)]
-    wanted = {(row + i, col + j) for row, col in places for i, j in near} if known else set()
-    return sorted(wanted & set(known))
+    clumps: list[list[Index]] = []
+    for row, col in places if known else ():
+        taken = {index for clump in clumps for index in clump}
+        clump = {(row + i, col + j) for i, j in near} & set(full)
+        clumps.append(sorted(clump - taken))
+    return [clump for clump in clumps if clump]
 
 
 def _estimate(
-    prepared: Prepared,
-    mosaic: Mosaic,
+    model: Model,
+    grid: TileGrid,
+    groups: Mapping[Index, TileGroup],
     full: Mapping[Index, int],
     looks: Sequence[Look],
     minutes: float,
@@ -226,15 +294,13 @@ def _estimate(
     with_pixels = sum(full.values())
     to_encode = round(sum(seen.to_encode for seen in looks))
     memory = _peak_bytes()
-    store = to_encode * _embedding_bytes(prepared.model)
-    across = len(mosaic.cols) * mosaic.groups[next(iter(mosaic.groups))].read.height ** 2
-    height, width = mosaic.grid.geobox.shape
-    disk = ANSWER_BYTES * across * 2 + round(
-        RESULT_BYTES * height * width * to_encode / len(mosaic.grid)
-    )
+    store = to_encode * _embedding_bytes(model)
+    across = len({col for _, col in groups}) * next(iter(groups.values())).read.height ** 2
+    height, width = grid.geobox.shape
+    disk = ANSWER_BYTES * across * 2 + round(RESULT_BYTES * height * width * to_encode / len(grid))
     return Plan(
-        tiles=len(mosaic.grid),
-        without_data=len(mosaic.grid) - with_pixels,
+        tiles=len(grid),
+        without_data=len(grid) - with_pixels,
         without_prompts=with_pixels - to_encode,
         to_encode=to_encode,
         sampled=sum(seen.statuses.total() for seen in looks),

@@ -34,6 +34,10 @@ class _Nothing:
         pass
 
 
+SILENT: Bar = _Nothing()
+"""Shows nothing."""
+
+
 class _Lines:
     """Stands for a bar where the output is no terminal: a plain line every so often."""
 
@@ -73,7 +77,7 @@ def count(
     """
     out = out or sys.stderr
     if not show:
-        yield _Nothing()
+        yield SILENT
     elif not out.isatty():
         lines = _Lines(label, total, out)
         lines.update(start)

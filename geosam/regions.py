@@ -79,6 +79,9 @@ class _StripLabels:
 
     def add(self, mask: np.ndarray) -> np.ndarray:
         """Label a strip; (rows, cols) int64, 0 outside of the mask."""
+        if not mask.any():
+            self._last = None
+            return np.zeros(mask.shape, np.int64)
         labels, found = ndimage.label(mask, _AROUND)
         labels = labels.astype(np.int64)
         labels[mask] += self.count
@@ -181,6 +184,8 @@ class _Survey:
         # Copies of the last rows, or the whole strip would be kept.
         self._above = wet[-1:].copy(), labels[-1:].copy(), valid[-1:].copy()
         self._row = row + len(wet)
+        if not (wet.any() or above[0].any()):
+            return
         wet, labels, valid = (
             np.concatenate(pair) for pair in zip(above, (wet, labels, valid), strict=True)
         )

@@ -18,6 +18,7 @@ MAY_CHANGE = frozenset(
     {
         "mask", "probability", "quicklook", "threshold", "min_area", "min_island", "simplify",
         "join_gap", "rivers", "spacing", "spur", "flow", "overwrite", "resume", "workers",
+        "scheduler",
     }
 )  # fmt: skip
 """Options that no finished block depends on."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +19,49 @@ import numpy as np
 import pandas as pd
 import rasterio
 import shapely
+import xarray as xr
 
 from geosam import __version__
 from geosam.aoi import blank_outside, part_around, read_aoi
 from geosam.clock import Clock
 from geosam.crew import Crew, Threads
 from geosam.decision import Decision, decide
-from geosam.durable import Durable, Keep
+from geosam.durable import Durable, Step
 from geosam.embeddings import EmbeddingStore, open_store, sign
 from geosam.export.cog import as_stored, write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
 from geosam.ground import moved
+from geosam.heap import give_back
+from geosam.kept import Kept, KeptPrompts
+from geosam.ledger import Index
 from geosam.masks import FAILED, TileMask
 from geosam.options import Options
 from geosam.pipeline import (
+    EVIDENCE_PX,
     SEGMENT,
     Prepared,
     draw,
     load,
+    mask_of_stored,
     prepare,
     segment_prepared,
+    sized,
     tile_grid,
-    water_mask,
     water_probability,
 )
+from geosam.progress import SILENT
 from geosam.prompts.automatic import NODATA, coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
 from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene
-from geosam.results import open_result
 from geosam.resume import describe_run, settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
-from geosam.rivers.contours import HIGH, LOW
 from geosam.rivers.scene_edge import footprint
-from geosam.segmentation import group_side
 from geosam.stretch import fit_stretch
-from geosam.tasks import task
 from geosam.tiles import group_tiles, zoom, zoom_factor
 from geosam.types import Model, Tile
 from geosam.vectors import MIN_AREA_PX, islands, outlines
-from geosam.views import Views, pixel_m, view_source
-from geosam.windows import blocks_of
+from geosam.views import Looks, Views, pixel_m, view_source
 from geosam.workspace import (
     Targets,
     check_resume,
@@ -179,13 +183,14 @@ def run(
     with open_job(scene, Path(output), targets, chosen, progress) as job:
         with job.clock.time("load model"):
             loaded = load(chosen) if isinstance(model, str) else model
+        job = replace(job, options=sized(job.options, loaded))
         settle(job.folder, identity(job, loaded))
-        with shared_threads(chosen, loaded) as crew:
+        with crew_of(job, loaded) as crew:
             return _run(job, loaded, targets, crew)
 
 
 def _run(job: Job, model: Model, targets: Targets, crew: Crew) -> Report:
-    keep = Durable(job.folder, crew, job.clock, job.show)
+    keep = keep_of(job, crew)
     prepared = prepare_job(job, model, keep)
     prompts = all_prompts(job, prepared, keep)
     rows = _segment(job, prepared, keep)
@@ -270,13 +275,56 @@ def view_scene(
 
 
 @contextmanager
+def crew_of(job: Job, model: Model) -> Iterator[Crew]:
+    """Find who works on a job: threads, processes of this machine, or a cluster."""
+    options = job.options
+    if options.scheduler is not None:
+        from geosam.cluster import cluster_at
+
+        with (
+            cluster_at(options.scheduler, job.folder) as cluster,
+            dask.config.set(scheduler="threads"),
+        ):
+            yield cluster
+    elif options.devices or (options.workers or 1) > 1:
+        from geosam.cluster import local_workers
+
+        crew = local_workers(*_local_crew(options, model))
+        with crew as cluster, dask.config.set(scheduler="threads"):
+            yield cluster
+    else:
+        with shared_threads(options, model) as threads:
+            yield threads
+
+
+def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], int]:
+    """Return the environment of each worker process, and how many threads each has."""
+    cores = os.cpu_count() or 1
+    if options.devices:
+        threads = str(max(1, cores // len(options.devices)))
+        return [
+            {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": threads}
+            for device in options.devices
+        ], 1
+    workers = options.workers or 1
+    share = max(1, cores // workers)
+    if _side_by_side(options, model):
+        return [{"OMP_NUM_THREADS": "1"}] * workers, share
+    return [{"OMP_NUM_THREADS": str(share)}] * workers, 1
+
+
+def _side_by_side(options: Options, model: Model) -> bool:
+    """Whether tiles run on one thread each, many at a time."""
+    return model.size <= THREADED_TILE_PX and options.device in ("auto", "cpu")
+
+
+@contextmanager
 def shared_threads(options: Options, model: Model) -> Iterator[Crew]:
     """Share the cores between workers and torch for the time of a run, so that they do not fight."""
     import torch
 
     before = torch.get_num_threads()
-    side_by_side = model.size <= THREADED_TILE_PX and options.device in ("auto", "cpu")
-    workers = options.workers or (before if side_by_side else 1)
+    workers = options.workers or (before if _side_by_side(options, model) else 1)
     torch.set_num_threads(max(1, before // workers))
     try:
         with dask.config.set(scheduler="threads", num_workers=workers):
@@ -291,12 +339,17 @@ def identity(job: Job, model: Model) -> dict[str, Any]:
     return describe_run(job.options, fingerprint(job.source), model.signature, choices)
 
 
-def prepare_job(job: Job, model: Model, keep: Keep) -> Prepared:
+def keep_of(job: Job, crew: Crew) -> Durable:
+    """Return what keeps the blocks of a run."""
+    return Durable(job.folder, crew, job.clock, job.views, job.show)
+
+
+def prepare_job(job: Job, model: Model, keep: Durable) -> Prepared:
     """Choose and lay out; what later steps read more than once is computed once."""
     # What is wrong with a store is said before anything is computed.
     with job.clock.time("store"):
         store = scene_store(job.source, job.views, job.decision, model, job.options)
-    return prepare(job.views, job.options, model, keep, job.decision, store)
+    return prepare(job.views, job.options, keep, model, job.decision, store)
 
 
 def scene_store(
@@ -311,39 +364,46 @@ def scene_store(
     return open_store(options.store, model, grid, signature)
 
 
-def all_prompts(job: Job, prepared: Prepared, keep: Keep) -> ScenePrompts:
+def all_prompts(job: Job, prepared: Prepared, keep: Durable) -> ScenePrompts:
     """Return all prompts of the scene, as they will be used."""
     if prepared.prompts.given is not None:
         return prepared.prompts.given
+    drawn = draw(prepared, keep)
+    if not isinstance(drawn, KeptPrompts):
+        return ScenePrompts()
     with job.clock.time("prompts"):
-        drawn = dask.compute(*draw(prepared, keep).values())
-        return merge_prompts([*drawn, *_dense_prompts(prepared)])
+        points = [drawn.load(index) for index in sorted(drawn.ledger.finished())]
+        return merge_prompts([*points, *_dense_prompts(prepared, keep)])
 
 
-def _dense_prompts(prepared: Prepared) -> Sequence[ScenePrompts]:
+def _dense_prompts(prepared: Prepared, keep: Durable) -> Sequence[ScenePrompts]:
     """Return the coarse mask as polygons, cut where its blocks meet."""
     coarse = prepared.prompts.coarse
-    if coarse is None or not prepared.prompts.dense:
+    if not isinstance(coarse, Kept) or not prepared.prompts.dense:
         return []
-    blocks = blocks_of(coarse)
-    parts = [
-        task(coarse_polygons, origin=blocks.window(i, j))(blocks.tasks[i, j])
-        for i, j in np.ndindex(blocks.tasks.shape)
-    ]
-    return dask.compute(*parts)
+    return keep.crew.do(partial(_polygons, coarse=coarse), coarse.blocks.indices(), SILENT)
+
+
+def _polygons(index: Index, coarse: Kept) -> ScenePrompts:
+    window = coarse.blocks.window(index)
+    return coarse_polygons(coarse.read(window), window)
 
 
 def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
     """Segment, write probability and mask into the folder of unfinished work."""
-    logits = segment_prepared(prepared, job.options.batch_size, keep)
-    water = blank_outside(water_probability(prepared, logits), job.aoi)
-    stored = keep.raster(as_stored(water, "probability"), "probability")
-    path = job.folder / "probability.tif"
+    logits = segment_prepared(prepared, keep)
+    water = partial(_stored, water=water_probability(prepared, logits), aoi=job.aoi)
+    coarser = prepared.grid.geobox.resolution.x / job.views.scene.odc.geobox.resolution.x
+    margin = int(np.ceil(EVIDENCE_PX * max(1.0, abs(coarser))))
+    stored = keep.raster(water, "probability", margin, "scene")
     with job.clock.time("write"):
-        write_raster(stored, path, kind="probability", overwrite=True)
-        mask = water_mask(open_result(path, chunks=CHUNK_PX), job.options.threshold)
+        write_raster(
+            stored.lazy(), job.folder / "probability.tif", kind="probability", overwrite=True
+        )
+        mask = mask_of_stored(stored.lazy(), job.options.threshold)
         write_raster(mask, job.folder / "mask.tif", kind="mask", overwrite=True)
-    groups = group_tiles(prepared.grid, group_side(prepared.grid))
+    give_back()
+    groups = group_tiles(prepared.grid, prepared.per_side)
     answers = keep.answers(SEGMENT).tiles(groups)
     rows = [
         (tile, mask)
@@ -351,6 +411,10 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
         for tile, mask in zip(group.tiles, answers[index], strict=True)
     ]
     return with_faults(rows, job.faults, prepared)
+
+
+def _stored(looks: Looks, water: Step, aoi: gpd.GeoSeries | None) -> xr.DataArray:
+    return as_stored(blank_outside(water(looks), aoi), "probability")
 
 
 def with_faults(rows: list[TileRow], faults: Faults, prepared: Prepared) -> list[TileRow]:
@@ -391,10 +455,6 @@ def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
     edge = footprint(path)
     if not has_banks(rivers, edge):
         return no_rivers(rivers.crs)
-    contours = {
-        name: outlines(path, threshold=value, min_area=0, min_island=0)
-        for name, value in (("low", LOW), ("high", HIGH))
-    }
     options = job.options
     return measure_rivers(
         rivers,
@@ -404,7 +464,7 @@ def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
         spur=options.spur,
         join_gap=options.join_gap,
         flow=options.flow,
-        contours=contours,
+        probability=path,
     )
 
 

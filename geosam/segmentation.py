@@ -52,8 +52,6 @@ class PromptSource:
     """Whether the coarse mask itself is given to the model."""
     boxes: bool = True
     """Whether boxes are given to the model."""
-    evidence: xr.DataArray | None = None
-    """(y, x) float32 logits that speak for water beside the model, on its grid."""
     unprompted: bool = False
     """Whether every tile is decoded without any prompt, or prompts itself."""
 
@@ -66,6 +64,7 @@ def group_side(grid: TileGrid) -> int:
 def segmentation(
     scene: xr.DataArray,
     grid: TileGrid,
+    per_side: int,
     model: Model,
     stretch: Stretch,
     prompts: PromptSource,
@@ -81,6 +80,8 @@ def segmentation(
         (band, y, x) float32 on the grid, NaN where nodata.
     grid
         The tiles; their size is the model's.
+    per_side
+        How many a side are a group.
     model
         Encodes and decodes.
     stretch
@@ -97,7 +98,7 @@ def segmentation(
     """
     segment = partial(_segment_group, overlap=grid.overlap, batch_size=batch_size)
     work = group_work(scene, segment, model, stretch, prompts, drawn, store)
-    return Mosaic(grid, group_tiles(grid, group_side(grid)), work)
+    return Mosaic(grid, group_tiles(grid, per_side), work)
 
 
 def group_work(
@@ -139,14 +140,14 @@ def group_work(
     return work
 
 
-def group_prompts(grid: TileGrid, prompts: PromptSource) -> dict[Index, Delayed]:
+def group_prompts(grid: TileGrid, per_side: int, prompts: PromptSource) -> dict[Index, Delayed]:
     """Return tasks that draw the prompts each group owns, where a coarse mask gives them."""
     if prompts.rule is None or prompts.coarse is None:
         return {}
     coarse = blocks_of(prompts.coarse)
     return {
         index: task(_draw, group=group, rule=prompts.rule)(read_window(coarse, group.read, NODATA))
-        for index, group in group_tiles(grid, group_side(grid)).items()
+        for index, group in group_tiles(grid, per_side).items()
     }
 
 

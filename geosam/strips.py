@@ -139,6 +139,8 @@ def file_grid(file: rasterio.DatasetReader) -> GeoBox:
 def read_file(file: rasterio.DatasetReader, window: Window | None = None) -> np.ndarray:
     """Read a mask as float32 of 0 and 1, or a probability as float32, NaN where nodata."""
     values = file.read(1, window=window, masked=True)
+    if np.ma.getmaskarray(values).all() and file.nodata != 0:
+        return np.full(values.shape, np.nan, np.float32)
     if file.dtypes[0].startswith("float") or file.scales[0] != 1 or file.offsets[0] != 0:
         return _as_probability(values, file.scales[0], file.offsets[0], file.name)
     # A mask whose nodata value is 0 means land by it: there would be none otherwise.

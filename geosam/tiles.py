@@ -7,7 +7,7 @@ falls into the same tile whatever extent was asked for, so a crop gives the answ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,13 +121,47 @@ class TileGroup:
     """The pixels its tiles see together."""
 
 
-def group_tiles(grid: TileGrid, per_side: int) -> dict[tuple[int, int], TileGroup]:
+@dataclass(frozen=True)
+class Groups(Mapping[tuple[int, int], TileGroup]):
+    """The groups of a grid of tiles by index, each made when it is asked for: there may be many."""
+
+    grid: TileGrid
+    """The tiles."""
+    per_side: int
+    """Tiles a side of a group, at most."""
+
+    def __getitem__(self, index: tuple[int, int]) -> TileGroup:
+        rows, cols = (
+            range(max(i * self.per_side, there.start), min((i + 1) * self.per_side, there.stop))
+            for i, there in zip(index, self.grid.index_range(), strict=True)
+        )
+        tiles = [self.grid.tile((row, col)) for row in rows for col in cols]
+        if not tiles:
+            raise KeyError(index)
+        return _group(self.grid, self.per_side, index, tiles)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rows, cols = self._ranges()
+        return ((row, col) for row in rows for col in cols)
+
+    def __len__(self) -> int:
+        rows, cols = self._ranges()
+        return len(rows) * len(cols)
+
+    def __contains__(self, index: object) -> bool:
+        rows, cols = self._ranges()
+        return isinstance(index, tuple) and index[0] in rows and index[1] in cols
+
+    def _ranges(self) -> list[range]:
+        return [
+            range(there.start // self.per_side, (there.stop - 1) // self.per_side + 1)
+            for there in self.grid.index_range()
+        ]
+
+
+def group_tiles(grid: TileGrid, per_side: int) -> Groups:
     """Bundle the tiles of a grid, `per_side` x `per_side` at most, anchored as the tiles are."""
-    members: dict[tuple[int, int], list[Tile]] = {}
-    for tile in grid:
-        index = (tile.index[0] // per_side, tile.index[1] // per_side)
-        members.setdefault(index, []).append(tile)
-    return {index: _group(grid, per_side, index, tiles) for index, tiles in members.items()}
+    return Groups(grid, per_side)
 
 
 def _group(grid: TileGrid, per_side: int, index: tuple[int, int], tiles: list[Tile]) -> TileGroup:

@@ -19,7 +19,7 @@ inside but to take some tiles of a batch.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Window:
     """A half-open rectangle of pixels, which may overhang the scene."""
 
@@ -58,7 +58,7 @@ class Window:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tile:
     """One square the model sees, and the part of it whose pixels it owns."""
 

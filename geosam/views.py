@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,16 +15,19 @@ from odc.geo.xr import xr_coords
 
 from geosam.errors import InputError
 from geosam.ground import resolution_m
-from geosam.raster import Source, Tell, coarsen, preview, read
+from geosam.raster import Source, Tell, coarsen, is_void, preview, read
 from geosam.tiles import zoom, zoom_factor
+from geosam.types import Window
 
 PREVIEW_PX = 1024
 """Longest side of the decimated read that stretch and threshold are taken from."""
+_SLACK_PX = 1e-3
+"""What rounding may add to a position."""
 
 
 @dataclass(frozen=True)
-class Views:
-    """Four looks at one scene, each (band, y, x) float32 with NaN where nodata."""
+class Looks:
+    """Three looks at a scene or a part of it, each (band, y, x) float32 with NaN where nodata."""
 
     scene: xr.DataArray
     """On the scene's own grid, lazy."""
@@ -31,8 +36,6 @@ class Views:
     less than one of its pixels before the scene."""
     wider: xr.DataArray
     """At half the resolution of `working`, lazy: more context for the coarse network."""
-    preview: xr.DataArray
-    """The whole scene, decimated, in memory, whatever part `scene` covers."""
 
     @property
     def is_refined(self) -> bool:
@@ -40,14 +43,28 @@ class Views:
         return self.working.shape[-1] > self.scene.shape[-1]
 
     @property
-    def is_8bit(self) -> bool:
-        """Whether the scene is stored in 8 bits, without a scale."""
-        return self.preview.attrs.get("stored") == "uint8"
-
-    @property
     def roles(self) -> tuple[str, ...]:
         """The names of the bands."""
         return tuple(str(name) for name in self.scene.band.values)
+
+
+Around = Callable[[GeoBox], Looks | None]
+"""A part of any of a scene's grids -> looks that cover it, None where it is known to have no data."""
+
+
+@dataclass(frozen=True)
+class Views(Looks):
+    """A whole scene, and how any part of it is looked at."""
+
+    preview: xr.DataArray
+    """The whole scene, decimated, in memory, whatever part `scene` covers."""
+    around: Around
+    """Looks at parts. It holds neither pixels nor graphs, so that it can be sent to a worker."""
+
+    @property
+    def is_8bit(self) -> bool:
+        """Whether the scene is stored in 8 bits, without a scale."""
+        return self.preview.attrs.get("stored") == "uint8"
 
 
 def view_source(
@@ -72,13 +89,45 @@ def view_source(
     tell
         Is called with every part that cannot be read when pixels are computed.
     """
-    look = partial(read, source, chunks=chunks, tell=tell)
     native = part or source.geobox
     factor = zoom_factor(pixel_m(native), wanted_m)
+    whole = _look(source, native, factor, tell, chunks)
+    around = partial(_around_source, source=source, native=native, factor=factor, tell=tell)
+    return Views(
+        whole.scene, whole.working, whole.wider, preview(source, PREVIEW_PX), around=around
+    )
+
+
+def _look(
+    source: Source, native: GeoBox, factor: float, tell: Tell | None, chunks: int = -1
+) -> Looks:
+    look = partial(read, source, chunks=chunks, tell=tell)
     scene = look(geobox=native)
     working = scene if factor == 1 else look(geobox=zoom(native, factor))
-    wider = look(geobox=zoom(working.odc.geobox, 2))
-    return Views(scene, working, wider, preview(source, PREVIEW_PX))
+    return Looks(scene, working, look(geobox=zoom(working.odc.geobox, 2)))
+
+
+def _around_source(
+    part: GeoBox, source: Source, native: GeoBox, factor: float, tell: Tell | None
+) -> Looks | None:
+    """Look at a part anew: what is read is the part, and not the chunks of the whole it lies in."""
+    near = native[covering(part, native).slices()]
+    return None if is_void(source, near) else _look(source, near, factor, tell)
+
+
+def covering(part: GeoBox, whole: GeoBox) -> Window:
+    """Return the pixels of a grid that a part of another grid of the same axes touches."""
+    to_whole = ~whole.affine @ part.affine
+    height, width = part.shape
+    low, high = to_whole @ (0, 0), to_whole @ (width, height)
+    (left, top), (right, bottom) = (
+        [
+            min(max(round_to(v + slack), 0), side)
+            for v, side in zip(at, whole.shape[::-1], strict=True)
+        ]
+        for at, slack, round_to in ((low, _SLACK_PX, math.floor), (high, -_SLACK_PX, math.ceil))
+    )
+    return Window(top, left, bottom - top, right - left)
 
 
 def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
@@ -103,7 +152,17 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     step = max(1, -(-max(geobox.shape) // PREVIEW_PX))
     small = scene[:, ::step, ::step].compute()
     working = _regrid(scene, geobox, factor)
-    return Views(scene, working, coarsen(working, 2), small)
+    whole = Looks(scene, working, coarsen(working, 2))
+    around = partial(_around_array, whole=whole)
+    return Views(whole.scene, whole.working, whole.wider, small, around=around)
+
+
+def _around_array(part: GeoBox, whole: Looks) -> Looks:
+    """Cut a part out of the looks at the whole."""
+    views = (whole.scene, whole.working, whole.wider)
+    windows = (covering(part, view.odc.geobox) for view in views)
+    cut = (view[(..., *window.slices())] for view, window in zip(views, windows, strict=True))
+    return Looks(*cut)
 
 
 def pixel_m(geobox: GeoBox) -> float:

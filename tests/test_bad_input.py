@@ -264,6 +264,40 @@ def test_prompts_outside_the_scene(fails, scene, tmp_path, out, checkpoint):
     assert "outside the scene" in fails("segment", scene, "-o", out, *words)
 
 
+@pytest.mark.parametrize(
+    ("places", "labels", "said"),
+    [
+        ([(432050, 5411950), (432050, 5411950)], [1, 0], "label 1 and one with label 0"),
+        ([(432050, 5411950)], [0], "nothing but background"),
+        ([], [], "no rows"),
+        ([(float("nan"), 5411950)], [1], "no coordinates"),
+    ],
+)
+def test_prompts_that_cannot_be_answered(
+    fails, scene, tmp_path, out, checkpoint, places, labels, said
+):
+    points = tmp_path / "points.gpkg"
+    table = gpd.GeoDataFrame(
+        {"label": labels}, geometry=[shapely.Point(p) for p in places], crs="EPSG:32633"
+    )
+    table.to_file(points, engine="pyogrio", geometry_type="Point")
+    words = ["--prompts", points, "--model", checkpoint]
+    assert said in fails("segment", scene, "-o", out, *words)
+
+
+def test_a_box_without_an_area(fails, scene, tmp_path, out, checkpoint):
+    flat = shapely.Polygon([(432050, 5411950), (432060, 5411950), (432060, 5411950)])
+    gpd.GeoDataFrame(geometry=[flat], crs="EPSG:32633").to_file(tmp_path / "box.gpkg")
+    words = ["--prompts", tmp_path / "box.gpkg", "--model", checkpoint]
+    assert "no area" in fails("segment", scene, "-o", out, *words)
+
+
+def test_a_phrase_that_nobody_knows_and_text_without_its_source(fails, scene, out, checkpoint):
+    words = ["--prompts", "text", "--text", "unicorn", "--model", checkpoint]
+    assert "Known are water" in fails("segment", scene, "-o", out, *words)
+    assert "belong together" in fails("segment", scene, "-o", out, "--text", "water")
+
+
 def test_prompts_that_are_no_vectors(fails, scene, tmp_path, out, checkpoint):
     (tmp_path / "points.gpkg").write_text("no")
     words = ["--prompts", tmp_path / "points.gpkg", "--model", checkpoint]

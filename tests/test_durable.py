@@ -1,89 +1,133 @@
-"""Blocks kept on disk are those that one lazy graph gives, however they are cut into bands."""
+"""Blocks kept on disk are those that one lazy graph gives, whoever makes them and in whatever bands."""
+
+from dataclasses import dataclass, field
+from functools import partial
 
 import dask.array as da
 import numpy as np
 import pytest
-import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from test_mosaic import BOX, field_of
 
 from geosam.clock import Clock
 from geosam.crew import Threads
 from geosam.durable import Durable, bands
+from geosam.kept import on_grid
 from geosam.ledger import Ledger
 from geosam.masks import TileMask
 from geosam.mosaic import Answer, Mosaic, Work, accumulate, blended
+from geosam.progress import SILENT
 from geosam.tiles import TileGrid, around, group_tiles
+from geosam.views import Looks, Views, _around_array, covering
+
+GRID = TileGrid(BOX, 32, 8)
+
+
+def look_at(values):
+    """Views of a scene of one band, whose working grid is its own."""
+    scene = on_grid(da.from_array(values, 32), BOX).expand_dims(band=["pan"])
+    whole = Looks(scene, scene, scene[:, ::2, ::2])
+    return Views(scene, scene, whole.wider, scene, around=partial(_around_array, whole=whole))
 
 
 @pytest.fixture
 def keep(tmp_path):
-    return Durable(tmp_path, Threads(2), Clock())
+    views = look_at(np.random.default_rng(0).integers(0, 3, BOX.shape).astype(np.float32))
+    return Durable(tmp_path, Threads(2), Clock(), views)
 
 
-def mosaic_of(asked):
-    grid = TileGrid(BOX, 32, 8)
+@dataclass(frozen=True)
+class Laid:
+    """Lays out the mosaic of a part: tiles say a plane over the whole scene, and are counted."""
 
-    def work(group):
-        def answer():
-            asked.append(group.index)
-            logits = [field_of(tile) for tile in group.tiles]
-            tiles = tuple(TileMask("done", None, 0.5) for _ in group.tiles)
-            return Answer(accumulate(group, logits, [False] * len(logits), grid.overlap), tiles)
+    asked: list = field(default_factory=list)
 
-        return Work(answer, ())
+    def __call__(self, looks):
+        box = looks.working.odc.geobox
+        corner = covering(box, BOX)
+        grid = TileGrid(box, 32, 8)
 
-    return Mosaic(grid, group_tiles(grid, 1), work)
+        def work(group):
+            def answer():
+                self.asked.append(group.index)
+                plane = 0.01 * corner.row - 0.02 * corner.col
+                logits = [field_of(tile) + np.float32(plane) for tile in group.tiles]
+                tiles = tuple(TileMask("done", None, 0.5) for _ in group.tiles)
+                return Answer(accumulate(group, logits, [False] * len(logits), 8), tiles)
+
+            return Work(answer, ())
+
+        return Mosaic(grid, group_tiles(grid, 1), work)
 
 
-@pytest.mark.parametrize("height", [1, 3, 100])
-def test_a_mosaic_in_bands_is_that_of_one_graph_and_asks_each_group_once(keep, monkeypatch, height):
-    monkeypatch.setattr("geosam.durable.BAND_ROWS", height)
-    monkeypatch.setattr("geosam.durable.BAND_BLOCKS", 1)
-    asked = []
-    mosaic = mosaic_of(asked)
-    kept = keep.mosaic(mosaic, "segment").compute()
-    assert sorted(asked) == sorted(mosaic.groups)
-    assert kept.tobytes() == blended(mosaic_of([])).compute().tobytes()
+@pytest.mark.parametrize("least", [1, 30, 1000])
+def test_a_mosaic_in_bands_is_that_of_one_graph_and_asks_each_group_once(keep, monkeypatch, least):
+    monkeypatch.setattr("geosam.durable.BAND_BLOCKS", least)
+    laid, groups = Laid(), group_tiles(GRID, 1)
+    kept = keep.mosaic(laid, GRID, 1, "segment").lazy().values
+    assert sorted(laid.asked) == sorted(groups)
+    np.testing.assert_allclose(kept, blended(Laid()(keep.views)).compute(), atol=1e-5)
     assert all(
         [mask.status for mask in masks] == ["done"]
-        for masks in keep.answers("segment").tiles(mosaic.groups).values()
+        for masks in keep.answers("segment").tiles(groups).values()
     )
 
 
 def test_what_is_kept_is_not_made_again(keep):
-    asked = []
-    mosaic = mosaic_of(asked)
-    first = keep.mosaic(mosaic, "segment").compute()
-    asked.clear()
-    keep.mosaic(mosaic, "segment")
-    assert asked == []
-    lost = mosaic.rows[2], mosaic.cols[2]
+    laid = Laid()
+    first = keep.mosaic(laid, GRID, 1, "segment").lazy().values
+    laid.asked.clear()
+    keep.mosaic(laid, GRID, 1, "segment")
+    assert laid.asked == []
+    lost = sorted(group_tiles(GRID, 1))[20]
     Ledger(keep.folder / "segment").forget(lost)
-    again = keep.mosaic(mosaic, "segment").compute()
-    assert set(asked) == set(around(lost))  # nobody keeps the answers that all blocks have
+    again = keep.mosaic(laid, GRID, 1, "segment").lazy().values
+    assert set(laid.asked) <= set(around(lost))  # nobody keeps the answers that all blocks have
     assert first.tobytes() == again.tobytes()
 
 
 def test_planes_are_dropped_when_no_block_needs_them(keep, monkeypatch):
-    monkeypatch.setattr("geosam.durable.BAND_ROWS", 1)
     monkeypatch.setattr("geosam.durable.BAND_BLOCKS", 1)
-    mosaic = mosaic_of([])
-    keep.mosaic(mosaic, "segment")
+    keep.mosaic(Laid(), GRID, 1, "segment")
     left = Ledger(keep.folder / "segment.answers" / "planes").finished()
-    assert {row for row, _ in left} == {mosaic.rows[-1]}
+    assert {row for row, _ in left} == {max(row for row, _ in group_tiles(GRID, 1))}
 
 
-def test_a_raster_comes_back_as_it_was(keep):
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(70, 90)).astype(np.float32)
-    values[:32, :32], values[32:64, :32] = np.nan, -np.inf
-    values[0, 40] = np.nan
-    raster = xr.DataArray(da.from_array(values, 32), dims=("y", "x"))
-    kept = keep.raster(raster, "values")
-    assert kept.dtype == np.float32
-    assert kept.values.tobytes() == values.tobytes()
+def test_a_raster_comes_back_as_it_was_in_whole_and_in_part(keep, monkeypatch):
+    monkeypatch.setattr("geosam.durable.BLOCK_PX", 40)
+    pixels = keep.views.scene.values[0]
+    steps = []
+
+    def doubled(looks):
+        steps.append(looks)
+        return on_grid(looks.working.data[0].astype("uint8") * 2, looks.working.odc.geobox)
+
+    kept = keep.raster(doubled, "values", margin=3)
+    np.testing.assert_array_equal(kept.lazy().values, 2 * pixels)
+    part = keep.views.around(BOX[33:101, 17:90])
+    np.testing.assert_array_equal(kept(part).values, 2 * pixels[33:101, 17:90])
+    n = len(steps)
+    keep.raster(doubled, "values", margin=3)
+    assert len(steps) == n == len(kept.blocks.indices())
+
+
+def test_a_block_that_is_the_same_everywhere_is_kept_as_one_value(keep, monkeypatch):
+    monkeypatch.setattr("geosam.durable.BLOCK_PX", 75)
+    values = np.random.default_rng(0).integers(0, 200, BOX.shape).astype(np.uint8)
+    values[:75, :75] = 7
+    kept = keep.hold(on_grid(values, BOX), "values")
+    np.testing.assert_array_equal(kept.lazy().values, values)
     sizes = {path.name: path.stat().st_size for path in (keep.folder / "values").iterdir()}
-    assert max(sizes["0_0.npz"], sizes["1_0.npz"]) < sizes["0_1.npz"] / 3
+    assert sizes["0_0.npz"] < sizes["0_1.npz"] / 5
+
+
+def test_a_part_of_another_grid_covers_what_was_asked_for():
+    fine = GeoBox((400, 600), Affine(2, 0, 600_030, 0, -2, 5_000_070), "EPSG:32633")
+    window = covering(BOX[3:7, 10:11], fine)
+    assert (window.row, window.col, window.height, window.width) == (15, 50, 20, 5)
+    back = covering(fine[16:34, 51:54], BOX)
+    assert (back.row, back.col, back.height, back.width) == (3, 10, 4, 1)
 
 
 def test_bands_hold_every_block_once_in_whole_rows(monkeypatch):
@@ -91,4 +135,17 @@ def test_bands_hold_every_block_once_in_whole_rows(monkeypatch):
     blocks = [(row, col) for row in range(-3, 40) for col in range(7)]
     cut = list(bands(blocks))
     assert [index for band in cut for index in band] == blocks
-    assert {len(band) for band in cut[:-1]} == {4 * 7}
+    assert {len(band) for band in cut[:-1]} == {3 * 7}
+
+
+def test_no_more_work_is_handed_out_than_a_few_pieces_a_worker():
+    taken, done = [], []
+
+    def items():
+        for n in range(50):
+            taken.append(len(done))
+            yield n
+
+    results = Threads(2).do(lambda n: done.append(n) or n * n, items(), SILENT)
+    assert results == [n * n for n in range(50)]
+    assert max(n - k for n, k in enumerate(taken)) <= 9

@@ -138,6 +138,20 @@ def test_a_store_that_was_cut_short_is_named(scene, tmp_path):
         run(scene, tmp_path, "c", FakeModel())
 
 
+def test_a_store_that_may_not_be_written_is_read_and_said_when_it_lacks_something(
+    scene, tmp_path, monkeypatch
+):
+    run(scene, tmp_path, "a", FakeModel())
+
+    def refuse(array, place, values):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("zarr.Array.__setitem__", refuse)
+    run(scene, tmp_path, "b", FakeModel())  # all it asks for is there
+    with pytest.raises(OutputError, match=r"store cannot be written .*Permission denied"):
+        run(scene, tmp_path, "c", FakeModel(), prompts="none")
+
+
 def test_a_folder_that_is_no_store_is_left_alone(scene, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "letter.txt").write_text("precious")

@@ -15,6 +15,7 @@ ANSWERS = {
     "03_compare_with_truth.py": ("all_bands.gpkg", "boundary F1"),
     "04_fine_tune_on_corrected_outlines.py": ("after.gpkg", "the loss of the"),
     "05_everything_in_a_scene.py": ("segments.gpkg", "segments in"),
+    "06_ask_with_a_click.py": ("clicked.gpkg", "One click:"),
 }
 LAYERS = {"05_everything_in_a_scene.py": ("segments", 1000)}
 """Layer and area of its largest polygon at least, where not outlines and a hectare."""

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from geosam.errors import ModelError
 from geosam.masks import segment_tiles
+from geosam.models.memory import MOST_BATCH, batch_size_for, power_of_two
 from geosam.types import PixelPrompts
 
 
@@ -89,3 +91,53 @@ def test_the_batch_size_changes_nothing(batch_size):
     prompts = [[prompt(float(i))] for i in range(5)]
     masks = segment_tiles(Recorder(), [tile(i) for i in range(5)], prompts, batch_size=batch_size)
     assert [m.logits[0, 0] for m in masks] == [0, 2, 4, 6, 8]
+
+
+class Small(Recorder):
+    """A model on a GPU that has room for some tiles at once."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.asked = room, []
+
+    def encode(self, pixels):
+        self.asked.append(len(pixels))
+        if len(pixels) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().encode(pixels)
+
+
+@pytest.mark.parametrize("room", [1, 3])
+def test_out_of_memory_halves_the_batch_and_those_after_it(room):
+    values = np.arange(24, dtype=np.float32)
+    tiles, prompts = [tile(v) for v in values], [[prompt(0)]] * len(values)
+    model = Small(room)
+    masks = segment_tiles(model, tiles, prompts, batch_size=8)
+    assert [mask.status for mask in masks] == ["done"] * len(values)
+    np.testing.assert_allclose([mask.logits[0, 0] for mask in masks], values)
+    # After the first eight nothing larger than what went through is tried.
+    through = np.cumsum([n if n <= room else 0 for n in model.asked])
+    assert model.asked[0] == 8
+    assert (
+        max(n for n, before in zip(model.asked[1:], through, strict=False) if before >= 8) <= room
+    )
+
+
+def test_a_tile_that_does_not_fit_alone_is_a_failed_one_that_says_why():
+    masks = segment_tiles(Small(0), [tile(1)], [[prompt(1)]], batch_size=4)
+    assert masks[0].status == "failed"
+    assert masks[0].error.startswith("OutOfMemoryError: CUDA out of memory")
+
+
+def test_the_batch_is_what_the_memory_allows(monkeypatch):
+    assert [power_of_two(n) for n in (0.2, 1, 3.9, 4, 9)] == [1, 1, 2, 4, 8]
+    assert power_of_two(1e9) == MOST_BATCH
+    model = Recorder()
+    assert batch_size_for(model) == 2  # no device, or a processor
+    model.placement = type("Placement", (), {"device": torch.device("cuda", 0)})
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8_000, 10_000))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 500 + 900)
+    assert batch_size_for(model) == 4  # half of 8000, by 900 a tile
+    assert model.encoded == 1

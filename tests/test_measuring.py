@@ -91,9 +91,9 @@ def test_the_summary_is_the_same_as_json(mask, tmp_path):
 def test_a_probability_gives_low_and_high_widths(tmp_path):
     rows = np.arange(100)[:, None] + 0.5 - 50
     # 0.75 at 5 px from the middle, 0.5 at 8, 0.25 at 11.
-    steps = np.select([abs(rows) < 5, abs(rows) < 8, abs(rows) < 11], [0.9, 0.6, 0.3], 0.05)
+    slope = np.clip(0.5 + (8 - abs(rows)) / 12, 0, 1)
     probability = write_mask(
-        tmp_path / "p.tif", np.repeat(steps, 300, axis=1), dtype="float32", nodata=None
+        tmp_path / "p.tif", np.repeat(slope, 300, axis=1), dtype="float32", nodata=None
     )
     write_rivers(probability, tmp_path / "out.gpkg")
     transects = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="transects")

@@ -14,7 +14,11 @@ UCAYALI = Path(__file__).parents[2] / "shared" / "data" / "scenes"
 FIRST = NOTEBOOKS / "01_first_river.ipynb"
 SECOND = NOTEBOOKS / "02_fine_tune.ipynb"
 THIRD = NOTEBOOKS / "03_moving_river.ipynb"
-ALL = pytest.mark.parametrize("path", [FIRST, SECOND, THIRD], ids=lambda path: path.stem)
+CLICK = NOTEBOOKS / "04_click.ipynb"
+LARGE = NOTEBOOKS / "06_large_scene.ipynb"
+ALL = pytest.mark.parametrize(
+    "path", [FIRST, SECOND, THIRD, CLICK, LARGE], ids=lambda path: path.stem
+)
 LAYERS = {"outlines", "islands", "prompts", "prompt_boxes", "prompt_masks", "tiles", "runs"}
 
 
@@ -158,6 +162,45 @@ def test_the_third_notebook_runs_on_the_ucayali(tmp_path):
     assert "8 dates" in printed(notebook)
     cutoffs = pyogrio.read_dataframe(tmp_path / "moving_river" / "change.gpkg", layer="cutoffs")
     assert cutoffs.length_lost_m.max() > 20_000
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_large_scene_is_killed_goes_on_and_asks_again(tmp_path):
+    notebook = execute(tmp_path, LARGE, side=512)
+    text = printed(notebook)
+    assert "final file there: False" in text
+    assert "dashboard: http://127.0.0.1" in text
+    assert len(figures(notebook)) >= 2
+    results = tmp_path / "large_scene"
+    assert (results / "again.gpkg").exists()
+    assert not (results / "rivers.gpkg.partial").exists()
+
+
+def check_clicked(notebook: nbformat.NotebookNode, results: Path) -> None:
+    assert "Written to" in printed(notebook)
+    pictures = figures(notebook)
+    assert len(pictures) == 4
+    assert min(len(picture) for picture in pictures) > 10_000
+    objects = pyogrio.read_dataframe(results / "objects.gpkg")
+    assert objects["object"].tolist() == [1, 2]
+    assert objects.geometry.iloc[0].area > 3 * objects.geometry.iloc[1].area
+
+
+@pytest.mark.slow
+def test_the_notebook_of_clicks_runs_to_its_end(tmp_path):
+    check_clicked(execute(tmp_path, CLICK), tmp_path / "click")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not UCAYALI.is_dir(), reason="needs ../shared/data/scenes")
+def test_the_notebook_of_clicks_runs_on_the_ucayali(tmp_path):
+    asked = {
+        "my_scene": str(UCAYALI / "ucayali_2020.tif"),
+        "bands": "swir1=1,nir=2,red=3,green=4",
+        "on_river": (-74.438, -8.438),
+        "on_pond": (-74.505, -8.470),
+    }
+    check_clicked(execute(tmp_path, CLICK, **asked), tmp_path / "click")
 
 
 @ALL

@@ -13,6 +13,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.shutil import copy as copy_raster
+from rasterio.windows import Window
 
 from geosam.errors import BandError, GeosamWarning, InputError, OptionError
 from geosam.raster import (
@@ -20,10 +21,11 @@ from geosam.raster import (
     describe,
     fingerprint,
     inspect_scene,
-    open_coarse,
+    is_void,
     open_scene,
     preview,
     read,
+    read_coarse,
 )
 
 UTM = "EPSG:32618"
@@ -689,7 +691,7 @@ def test_a_coarse_mask_is_brought_to_any_grid(tmp_path):
     mask[:, 5:9] = 1
     path = write(tmp_path / "m.tif", mask)
     geobox = zoomed(GeoBox((20, 30), NORTH_UP, UTM), 0.5)
-    opened = open_coarse(path, geobox, chunks=11)
+    opened = read_coarse(path, geobox, chunks=11)
     np.testing.assert_array_equal(opened.values, mask[0].repeat(2, 0).repeat(2, 1) > 0)
 
 
@@ -704,6 +706,30 @@ def test_a_huge_scene_opens_at_once(tmp_path):
     scene = open_scene(path)
     assert time.perf_counter() - start < 2
     assert scene[:, 50_000:50_010, 7:9].compute().isnull().all()
+
+
+ROLES = "red=1,green=2,blue=3"
+
+
+def test_what_was_never_written_is_known_to_be_nodata_without_being_read(tmp_path, monkeypatch):
+    pixels = noise(3, 256, 256)
+    path = tmp_path / "sparse.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1024, height=1024, count=3, dtype=pixels.dtype, crs=UTM,
+        transform=NORTH_UP, tiled=True, blockxsize=256, blockysize=256, sparse_ok=True, nodata=0,
+    ) as target:  # fmt: skip
+        target.write(pixels, window=Window(512, 256, 256, 256))
+    source = inspect_scene(path, bands=ROLES)
+    there = np.zeros((4, 4), bool)
+    for row in range(4):
+        for col in range(4):
+            block = source.geobox[row * 256 + 5 : row * 256 + 250, col * 256 + 5 : col * 256 + 250]
+            there[row, col] = not is_void(source, block)
+    assert np.argwhere(there).tolist() == [[1, 2]]
+    assert not is_void(inspect_scene(path, bands=ROLES, nodata=7), source.geobox[0:99, 0:99])
+    small = preview(source, 64)
+    expected = open_scene(path, bands=ROLES).values.reshape(3, 64, 16, 64, 16).mean((2, 4))
+    np.testing.assert_allclose(small.values, expected, rtol=1e-5)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real scenes is not here")

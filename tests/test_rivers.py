@@ -40,11 +40,15 @@ def scale(found):
 
 
 def straight(width_px, angle_deg, side=160):
-    """A channel through the middle of a scene, and the signed distance from its centre."""
+    """A channel through the middle of a scene."""
+    return np.abs(signed_distance(angle_deg, side)) < width_px / 2
+
+
+def signed_distance(angle_deg, side=160):
+    """Distance of every pixel's centre from a line through the middle of a scene, in pixels."""
     rows, cols = np.mgrid[:side, :side] + 0.5
     turn = np.radians(angle_deg)
-    distance = (cols - side / 2 - 0.13) * np.sin(turn) - (rows - side / 2 - 0.09) * np.cos(turn)
-    return np.abs(distance) < width_px / 2
+    return (cols - side / 2 - 0.13) * np.sin(turn) - (rows - side / 2 - 0.09) * np.cos(turn)
 
 
 def offsets_px(lines, angle_deg, side=160):
@@ -52,8 +56,7 @@ def offsets_px(lines, angle_deg, side=160):
     cols, rows = (x - 5e5) / PX, (5e6 - y) / PX
     turn = np.radians(angle_deg)
     offset = (cols - side / 2 - 0.13) * np.sin(turn) - (rows - side / 2 - 0.09) * np.cos(turn)
-    from_edge = np.minimum.reduce([cols, rows, side - cols, side - rows])
-    return np.abs(offset), from_edge
+    return np.abs(offset)
 
 
 @pytest.mark.parametrize("angle_deg", [0, 15, 30])
@@ -62,10 +65,8 @@ def test_a_straight_channel_has_its_width_and_its_middle(width_px, angle_deg):
     found = measured(straight(width_px, angle_deg))
     widths = found["transects"].width_m / PX / scale(found)
     assert widths.mean() == pytest.approx(width_px, abs=0.1)
-    offset, from_edge = offsets_px(found["centerlines"], angle_deg)
-    assert offset[from_edge > 2].max() < 0.5
-    # Where whole pixels end at the scene's edge, their middle may lie a little further off.
-    assert offset.max() < 0.75
+    offset = offsets_px(found["centerlines"], angle_deg)
+    assert offset.max() < 0.5
     assert len(found["centerlines"]) == 1
     assert set(found["nodes"].kind) == {"edge"}
     assert set(found["transects"].flag) == {""}
@@ -328,18 +329,32 @@ def test_a_river_goes_on_across_a_bridge_without_water_under_it():
     assert shapely.covers(water, joined["transects"].geometry.to_numpy()).all()
 
 
-def test_widths_of_other_contours_are_measured_on_the_same_transects():
-    river = straight(9, 15)
-    raster = in_scene(river)
-    contours = {
-        "low": outlines(in_scene(straight(6, 15))),
-        "high": outlines(in_scene(straight(13, 15))),
-    }
-    found = measure_rivers(outlines(raster), edge=footprint(raster), pixel_m=PX, contours=contours)
+@pytest.mark.parametrize("angle_deg", [0, 15, 45])
+def test_low_and_high_widths_are_told_to_a_part_of_a_pixel(angle_deg):
+    # The probability falls by a quarter a pixel: 0.75 lies one pixel within the bank, 0.25 one beyond.
+    distance = signed_distance(angle_deg)
+    probability = np.clip(0.5 + (9.3 / 2 - np.abs(distance)) / 4, 0, 1).astype("float32")
+    raster = in_scene(probability)
+    found = measure_rivers(outlines(raster), edge=footprint(raster), pixel_m=PX, probability=raster)
     true = PX * scale(found)
-    transects = found["transects"]
-    assert transects.width_low_m.mean() / true == pytest.approx(6, abs=0.1)
-    assert transects.width_high_m.mean() / true == pytest.approx(13, abs=0.1)
+    # Every one of them, and not their mean alone; the first and last reach out of the scene.
+    transects = found["transects"][1:-1]
+    assert np.abs(transects.width_low_m / true - 7.3).max() < 0.15
+    assert np.abs(transects.width_high_m / true - 11.3).max() < 0.15
+
+
+def test_a_low_width_is_0_on_doubtful_water_and_a_high_one_unknown_without_an_end():
+    rows = np.arange(120)[:, None] + np.full(200, 0.5)
+    river = np.where(np.abs(rows - 60) < 5, 0.6, 0.0).astype("float32")
+    river[:, 100:] += 0.3
+    raster = in_scene(np.clip(river, 0, 1))
+    water = outlines(in_scene(np.abs(rows - 60) < 5))
+    found = measure_rivers(water, edge=footprint(raster), pixel_m=PX, probability=raster)
+    table = found["transects"]
+    col = (shapely.get_x(shapely.centroid(table.geometry.to_numpy())) - 5e5) / PX
+    assert (table.width_low_m[col < 98] == 0).all()
+    assert np.abs(table.width_low_m[col > 102] / PX - 10).max() < 1.1
+    assert table.width_high_m[col > 102].isna().all()
 
 
 def test_what_cannot_be_measured_is_said():

@@ -123,8 +123,10 @@ def _check(moments: Sequence[Moment], dated: bool, **sizes: float | None) -> Non
     if dated:
         check_order([m.name for m in moments], len(moments))
     for name, size in sizes.items():
-        if size is not None and not (size >= 0 if name == "uncertainty" else size > 0):
-            raise OptionError(f"{name} = {size} is out of its range: it must be greater than 0.")
+        least = name == "uncertainty"
+        if size is not None and not (size >= 0 if least else size > 0):
+            rule = "must not be negative" if least else "must be greater than 0"
+            raise OptionError(f"{name} = {size} {rule}.")
     for moment in moments:
         if moment.outlines.crs is None:
             raise InputError(f"The outlines of {moment.name} have no CRS: set it in the file.")

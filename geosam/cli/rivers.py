@@ -54,7 +54,8 @@ def _rows(counts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Rivers", "none: no outline is long enough for its width, or leaves the scene"
         return
     main, whole = (f"{counts[name] / 1000:,.2f} km" for name in ("main_m", "channels_m"))
-    yield "Main lines", f"{main} of {counts['rivers']} rivers; all channels {whole}"
+    rivers = "1 river" if counts["rivers"] == 1 else f"{counts['rivers']} rivers"
+    yield "Main lines", f"{main} of {rivers}; all channels {whole}"
     if counts["width_m"] is not None:
         span, channels = text.metres(counts["span_m"]), f"{counts['braiding']:.2f} channels"
         yield "Width", f"{text.metres(counts['width_m'])} of water, {span} bank to bank, {channels}"

@@ -51,7 +51,9 @@ _NOT_DECODED = ("batch_size", "store")
 
 @click.command(cls=flags.GroupedCommand, epilog=INFO_EXAMPLES)
 @scenes_argument
-@flags.scene_flags(("scene", "model", "prompts"), (*_NOT_DECODED, "device", "precision", "workers"))
+@flags.scene_flags(
+    ("scene", "model", "prompts"), (*_NOT_DECODED, "device", "precision", "workers", "scheduler")
+)
 @flags.only_flags("aoi")
 @flags.json_flag
 @flags.quiet_flag
@@ -92,7 +94,7 @@ def _choice(choice: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 @click.command(cls=flags.GroupedCommand, epilog=PLAN_EXAMPLES)
 @scenes_argument
-@flags.scene_flags(("scene", "model", "prompts"), ("store", "rounds"))
+@flags.scene_flags(("scene", "model", "prompts"), ("store", "rounds", "scheduler"))
 @flags.only_flags("aoi")
 @flags.json_flag
 @flags.quiet_flag

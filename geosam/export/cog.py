@@ -152,7 +152,7 @@ _ENCODERS = {
 
 
 class _Sink:
-    """Writes Dask's blocks into an open file, one at a time."""
+    """Writes Dask's blocks into an open file, one at a time, but for those without data."""
 
     def __init__(self, target: rasterio.io.DatasetWriter) -> None:
         self._target, self._lock = target, threading.Lock()
@@ -161,6 +161,9 @@ class _Sink:
         bands, rows, cols = key
         window = RasterioWindow.from_slices(rows, cols)
         indexes = list(range(bands.start + 1, bands.stop + 1))
+        # What was never written is nodata, and takes neither time nor room.
+        if (block == self._target.nodata).all():
+            return
         with self._lock:
             self._target.write(block, indexes=indexes, window=window)
 
@@ -178,12 +181,13 @@ def _stream(stored: xr.DataArray, path: Path, form: Format) -> None:
             target.scales = [form.scale] * stored.shape[0]
         target.update_tags(TIFFTAG_SOFTWARE="geosam")
         sink: Any = _Sink(target)
-        da.store(stored.data, sink, lock=False, optimize_graph=False)
+        # The open file is in this process, whatever other scheduler may be the default.
+        da.store(stored.data, sink, lock=False, optimize_graph=False, scheduler="threads")
 
 
 def _optimise(plain: Path, path: Path, form: Format) -> None:
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         copy_raster(
             plain, path, driver="COG", compress="DEFLATE", blocksize=BLOCK_PX, bigtiff="IF_SAFER",
-            overview_resampling=form.resampling, num_threads=2,
+            overview_resampling=form.resampling, num_threads=2, sparse_ok=True,
         )  # fmt: skip

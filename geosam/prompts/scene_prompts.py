@@ -79,6 +79,18 @@ class ScenePrompts:
             polygon_objects=self.polygon_objects[near],
         )
 
+    def moved(self, x: float, y: float) -> ScenePrompts:
+        """Return the same on the pixels of another part of the grid: all positions moved."""
+        by = np.array([x, y])
+        polygons = (
+            shapely.transform(self.polygons, lambda xy: xy + by)
+            if len(self.polygons)
+            else self.polygons
+        )
+        return replace(
+            self, points=self.points + by, boxes=self.boxes + np.tile(by, 2), polygons=polygons
+        )
+
     def __len__(self) -> int:
         return len(self.points) + len(self.boxes) + len(self.polygons)
 

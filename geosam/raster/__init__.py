@@ -2,13 +2,15 @@
 
 from geosam.raster.faults import Faults, Tell
 from geosam.raster.scene import (
+    check_coarse,
     coarsen,
     describe,
     fingerprint,
-    open_coarse,
+    is_void,
     open_scene,
     preview,
     read,
+    read_coarse,
 )
 from geosam.raster.sources import Source, inspect_picture, inspect_scene
 
@@ -16,13 +18,15 @@ __all__ = [
     "Faults",
     "Source",
     "Tell",
+    "check_coarse",
     "coarsen",
     "describe",
     "fingerprint",
     "inspect_picture",
     "inspect_scene",
-    "open_coarse",
+    "is_void",
     "open_scene",
     "preview",
     "read",
+    "read_coarse",
 ]

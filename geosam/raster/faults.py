@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from time import sleep
 
@@ -45,7 +46,9 @@ class Faults:
         return shapely.from_wkt([fault["area"] for fault in told]), [f["reason"] for f in told]
 
 
-def read_what_can_be(read: Read, geobox: GeoBox, n_bands: int, tell: Tell) -> np.ndarray:
+def read_what_can_be(
+    read: Read, geobox: GeoBox, n_bands: int, tell: Tell, corner: tuple[int, int] = (0, 0)
+) -> np.ndarray:
     """Read a grid, and NaN where it cannot be read.
 
     Parameters
@@ -58,6 +61,9 @@ def read_what_can_be(read: Read, geobox: GeoBox, n_bands: int, tell: Tell) -> np
         Bands of the result.
     tell
         Is called with every part that could not be read.
+    corner
+        (row, column) of the grid's first pixel, counted from where the file begins: cuts are at whole
+        multiples of :data:`SMALLEST_PX` from there, as the blocks of files are.
 
     Returns
     -------
@@ -68,24 +74,27 @@ def read_what_can_be(read: Read, geobox: GeoBox, n_bands: int, tell: Tell) -> np
         return read(geobox)
     except InputError:
         sleep(RETRY_S)
-    return _read_parts(read, geobox, n_bands, tell)
+    return _read_parts(read, geobox, n_bands, tell, corner)
 
 
-def _read_parts(read: Read, geobox: GeoBox, n_bands: int, tell: Tell) -> np.ndarray:
-    height, width = geobox.shape
+def _read_parts(
+    read: Read, geobox: GeoBox, n_bands: int, tell: Tell, corner: tuple[int, int]
+) -> np.ndarray:
+    parts = [_halves(*side) for side in zip(geobox.shape, corner, strict=True)]
     try:
         return read(geobox)
     except InputError as error:
-        if max(height, width) <= SMALLEST_PX:
+        if all(len(cut) == 1 for cut in parts):
             tell(geobox, str(error))
-            return np.full((n_bands, height, width), np.nan, np.float32)
-    out = np.empty((n_bands, height, width), np.float32)
-    for rows in _halves(height):
-        for cols in _halves(width):
-            out[:, rows, cols] = _read_parts(read, geobox[rows, cols], n_bands, tell)
+            return np.full((n_bands, *geobox.shape), np.nan, np.float32)
+    out = np.empty((n_bands, *geobox.shape), np.float32)
+    for rows, cols in product(*parts):
+        begin = corner[0] + rows.start, corner[1] + cols.start
+        out[:, rows, cols] = _read_parts(read, geobox[rows, cols], n_bands, tell, begin)
     return out
 
 
-def _halves(length: int) -> list[slice]:
-    middle = length // 2
-    return [slice(0, middle), slice(middle, length)] if length > SMALLEST_PX else [slice(0, length)]
+def _halves(length: int, start: int) -> list[slice]:
+    """Cut a length that begins at `start` near its middle, at a multiple of :data:`SMALLEST_PX`."""
+    middle = round((start + length / 2) / SMALLEST_PX) * SMALLEST_PX - start
+    return [slice(0, middle), slice(middle, length)] if 0 < middle < length else [slice(0, length)]

@@ -135,6 +135,24 @@ def read_mask(
     return masks > 0
 
 
+def is_sparse(file: RasterFile, window: Window) -> bool:
+    """Tell whether no block of a GeoTIFF under a window was ever written: it reads as nodata."""
+    height, width = file.block
+    rows = range(window.row // height, (window.row_end - 1) // height + 1)
+    cols = range(window.col // width, (window.col_end - 1) // width + 1)
+    with readable(file.path):
+        source = _handle(file.path, None)
+        if source.driver != "GTiff":
+            return False
+        # GDAL knows a block that is stored by its offset, and gives none for one that is not.
+        return not any(
+            source.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band)
+            for row in rows
+            for col in cols
+            for band in range(1, source.count + 1)
+        )
+
+
 def look_at(path: str | os.PathLike[str], crs: str | None = None) -> RasterFile:
     """Open a file and return what its header says.
 

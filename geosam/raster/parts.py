@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from geosam.raster.files import RasterFile, read_mask, read_raw
+from geosam.raster.files import RasterFile, is_sparse, read_mask, read_raw
 from geosam.raster.resample import overview_geobox
 from geosam.raster.validity import Frame, ValidMask
 from geosam.types import Window
@@ -89,6 +89,12 @@ def read_window(part: Part, window: Window, level: int | None, valid: ValidMask 
     hidden |= (missing | ~there).all(axis=0)
     values[hidden] = np.nan
     return Pixels(values, (~hidden).astype(np.float32), dark & hidden)
+
+
+def is_blank(part: Part, window: Window) -> bool:
+    """Tell whether the file says, without being read, that all of a window is nodata."""
+    as_stored = tuple(part.file.nodata[index - 1] for index in part.indexes)
+    return None not in part.nodata and part.nodata == as_stored and is_sparse(part.file, window)
 
 
 def dark_values(part: Part) -> np.ndarray:

@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from geosam.raster.parts import Part, Pixels, dark_values, read_window
+from geosam.raster.parts import Part, Pixels, dark_values, is_blank, read_window
 from geosam.raster.resample import AxisMap, axis_maps, weighted_means
 from geosam.raster.validity import ValidMask, source_window
 from geosam.types import Window
@@ -88,11 +88,13 @@ def _read_resampled(part: Part, rows: AxisMap, cols: AxisMap, valid: ValidMask |
             for axis, size in zip((rows, cols), part.file.levels[level], strict=True)
         )
     out = _nothing(len(part.indexes), (rows.target, cols.target))
-    for box in _strips(rows, cols):
+    for box in _strips(rows, cols, part.file.block[0]):
         row_part, col_part = rows.part(box.row, box.row_end), cols.part(box.col, box.col_end)
         (top, bottom), (left, right) = row_part.reach(), col_part.reach()
         if bottom > top and right > left:
             window = Window(top, left, bottom - top, right - left)
+            if level is None and is_blank(part, window):
+                continue
             pixels = read_window(part, window, level, valid)
             _paste(out, box.slices(), _resampled(pixels, row_part, col_part))
     return out
@@ -119,11 +121,16 @@ def _on_level(axis: AxisMap, size: int) -> AxisMap:
     return AxisMap(axis.start * ratio, axis.step * ratio, size, axis.target)
 
 
-def _strips(rows: AxisMap, cols: AxisMap) -> Iterator[Window]:
-    """Cut the target into boxes whose source pixels fit the memory allowed for them."""
+def _strips(rows: AxisMap, cols: AxisMap, block_rows: int) -> Iterator[Window]:
+    """Cut the target into boxes whose source pixels fit the memory allowed for them.
+
+    They are as high as the blocks of the file where these are small, so that few blocks are read
+    twice.
+    """
     (top, bottom), (left, right) = rows.inside(), cols.inside()
     high, wide = max(abs(rows.step), 1e-9), max(abs(cols.step), 1e-9)
-    width = max(1, min(right - left, int(_STRIP_PX / max(high, 1) / wide)))
+    least = min(int(block_rows / max(high, 1)), int(_STRIP_PX**0.5 / max(high, 1))) or 1
+    width = max(1, min(right - left, int(_STRIP_PX / (least * max(high, 1)) / wide)))
     height = max(1, int(_STRIP_PX / (width * wide) / high))
     for row in range(top, bottom, height):
         for col in range(left, right, width):

@@ -17,9 +17,10 @@ from odc.geo.xr import xr_coords
 
 from geosam.errors import InputError
 from geosam.raster.faults import Tell, read_what_can_be
+from geosam.raster.parts import is_blank
 from geosam.raster.reading import read_block
 from geosam.raster.sources import Source, inspect_scene
-from geosam.raster.validity import ValidMask, parse_valid
+from geosam.raster.validity import ValidMask, parse_valid, source_window
 from geosam.types import Window
 
 _COARSEN_PX = 2048
@@ -114,7 +115,8 @@ def read(
     grid = geobox or source.geobox
     n_bands = len(source.names.names)
     blocks = normalize_chunks((chunks, chunks), shape=tuple(grid.shape), dtype=np.float32)
-    load = partial(_load, source=source, grid=grid, tell=tell)
+    side = tuple(sizes[0] for sizes in blocks)
+    load = partial(_load, source=source, grid=grid, side=side, tell=tell)
     data = da.map_blocks(
         load, chunks=((n_bands,), *blocks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
@@ -126,11 +128,26 @@ def read(
 
 
 def _load(
-    source: Source, grid: GeoBox, tell: Tell | None, block_info: dict | None = None
+    source: Source,
+    grid: GeoBox,
+    side: tuple[int, int],
+    tell: Tell | None,
+    block_id: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
-    assert block_info is not None
-    _, (row, row_end), (col, col_end) = block_info[None]["array-location"]
-    return _pixels(source, grid[row:row_end, col:col_end], tell)
+    assert block_id is not None
+    rows, cols = (
+        slice(i * n, min((i + 1) * n, length))
+        for i, n, length in zip(block_id[1:], side, grid.shape, strict=True)
+    )
+    return _pixels(source, grid[rows, cols], tell)
+
+
+def is_void(source: Source, geobox: GeoBox) -> bool:
+    """Tell whether files say that they hold nothing under a part of the scene's own grid, without
+    reading it. They may hold nothing all the same where they do not say so.
+    """
+    windows = [(part, source_window(part.geobox, geobox)) for part in source.parts]
+    return all(window is None or is_blank(part, window) for part, window in windows)
 
 
 def _pixels(source: Source, grid: GeoBox, tell: Tell | None) -> np.ndarray:
@@ -139,7 +156,10 @@ def _pixels(source: Source, grid: GeoBox, tell: Tell | None) -> np.ndarray:
     def read_grid(part: GeoBox) -> np.ndarray:
         return read_block(source.parts, n_bands, part, source.valid)
 
-    return read_grid(grid) if tell is None else read_what_can_be(read_grid, grid, n_bands, tell)
+    if tell is None:
+        return read_grid(grid)
+    col, row = ~grid.affine @ source.geobox.affine @ (0, 0)
+    return read_what_can_be(read_grid, grid, n_bands, tell, (-round(row), -round(col)))
 
 
 def preview(source: Source, max_px: int = 1024) -> xr.DataArray:
@@ -221,8 +241,23 @@ def _nanmean(values: np.ndarray, axis: Any = None, **_: Any) -> np.ndarray:
         return (np.where(known, values, 0).sum(axis=axis) / count).astype(np.float32)
 
 
-def open_coarse(path: str | Path, geobox: GeoBox, chunks: int = 1024) -> xr.DataArray:
-    """Open a raster as a coarse mask on any grid, by nearest neighbour, lazily.
+def check_coarse(path: str | Path, geobox: GeoBox) -> None:
+    """Check that a raster can be a coarse mask of a scene.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or does not touch the scene's grid.
+    """
+    water = parse_valid(str(path))
+    if geobox.crs is None or not water.file.geobox.footprint(geobox.crs).intersects(geobox.extent):
+        raise InputError(
+            f"{water.file.path} lies outside the scene. Give a coarse mask of the same place."
+        )
+
+
+def read_coarse(path: str | Path, geobox: GeoBox, chunks: int = 1024) -> xr.DataArray:
+    """Read a raster as a coarse mask on any grid, by nearest neighbour, lazily.
 
     Parameters
     ----------
@@ -240,23 +275,24 @@ def open_coarse(path: str | Path, geobox: GeoBox, chunks: int = 1024) -> xr.Data
     Raises
     ------
     InputError
-        If the raster cannot be read or does not touch the grid.
+        If the raster cannot be read.
     """
     water = parse_valid(str(path))
-    if geobox.crs is None or not water.file.geobox.footprint(geobox.crs).intersects(geobox.extent):
-        raise InputError(
-            f"{water.file.path} lies outside the scene. Give a coarse mask of the same place."
-        )
     blocks = normalize_chunks((chunks, chunks), shape=tuple(geobox.shape), dtype=bool)
-    load = partial(_load_coarse, water=water, grid=geobox)
+    load = partial(_load_coarse, water=water, grid=geobox, side=chunks)
     data = da.map_blocks(load, chunks=blocks, dtype=bool, meta=np.empty((0, 0), bool))
     return xr.DataArray(data, coords=xr_coords(geobox, always_yx=True), dims=("y", "x"))
 
 
-def _load_coarse(water: ValidMask, grid: GeoBox, block_info: dict | None = None) -> np.ndarray:
-    assert block_info is not None
-    (row, row_end), (col, col_end) = block_info[None]["array-location"]
-    return water.on(grid[row:row_end, col:col_end])
+def _load_coarse(
+    water: ValidMask, grid: GeoBox, side: int, block_id: tuple[int, int] | None = None
+) -> np.ndarray:
+    assert block_id is not None
+    rows, cols = (
+        slice(i * side, min((i + 1) * side, length))
+        for i, length in zip(block_id, grid.shape, strict=True)
+    )
+    return water.on(grid[rows, cols])
 
 
 def fingerprint(source: Source) -> str:

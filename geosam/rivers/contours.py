@@ -1,83 +1,140 @@
-"""How wide a river may be, or must be: its transects on other contours of the probability."""
+"""How wide a river may be, or must be: its transects at other levels of the probability."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import shapely
+from pyproj import Transformer
+from scipy.ndimage import map_coordinates
 
-from geosam.rivers.crossings import Banks, cross
+from geosam.errors import InputError
+from geosam.rivers.plane import Plane
 from geosam.rivers.transects import Transects
+from geosam.strips import StripSource, open_strips
 
 LOW, HIGH = 0.75, 0.25
 """Probability at which water is likely, and at which it is possible."""
 _BEYOND_PX = 10.0
 """Pixels beyond its banks that a transect is followed, at least."""
+_STEP_PX = 0.5
+"""Pixels between the places where a transect reads the probability."""
 
 
-def contour_widths(transects: Transects, polygons: np.ndarray, pixel_m: float) -> np.ndarray:
-    """Measure transects on the outlines of another probability.
+@dataclass(frozen=True)
+class Profiles:
+    """Probability along n transects, from beyond the right bank to beyond the left one."""
+
+    values: list[np.ndarray]
+    """For each transect the probability at even distances; 0 where the raster has no data."""
+    step: np.ndarray
+    """(n,) float: metres between these."""
+    beyond: np.ndarray
+    """(n,) float: metres before the right bank and after the left one."""
+    span: np.ndarray
+    """(n,) float: metres from bank to bank."""
+
+
+def read_profiles(transects: Transects, plane: Plane, probability: Any, pixel_m: float) -> Profiles:
+    """Read a probability along transects, and beyond them for a span or 10 pixels.
 
     Parameters
     ----------
     transects : Transects
-        Of the outlines at 0.5, in metres of a plane.
-    polygons : numpy.ndarray of shapely.Polygon
-        Outlines at the other probability, in the same plane; they do not overlap.
+        In metres of the plane.
+    plane : Plane
+        Where they lie.
+    probability : path or xarray.DataArray of shape (y, x)
+        In any CRS; read strip by strip, and between the centres of four pixels linearly.
     pixel_m : float
-        Pixel in metres.
+        Its pixel in metres.
+
+    Returns
+    -------
+    Profiles
+
+    Raises
+    ------
+    InputError
+        The raster cannot be read, or is a mask.
+    """
+    source, span = open_strips(probability), transects.span
+    ahead = (transects.left - transects.right) / np.maximum(span, 1e-12)[:, None]
+    beyond = np.maximum(span, _BEYOND_PX * pixel_m)
+    ends = [
+        transects.right - beyond[:, None] * ahead,
+        transects.left + beyond[:, None] * ahead,
+    ]
+    total = span + 2 * beyond
+    counts = np.ceil(total / (_STEP_PX * pixel_m)).astype(int) + 1
+    line = np.repeat(np.arange(len(span)), counts)
+    first = np.cumsum(counts) - counts
+    share = (np.arange(len(line)) - first[line]) / (counts - 1)[line]
+    start, end = (_in_pixels(each, plane, source) for each in ends)
+    rows, cols = (start[line] + share[:, None] * (end - start)[line]).T
+    values = np.split(_sampled(source, rows, cols), first[1:])
+    return Profiles(values if len(span) else [], total / (counts - 1), beyond, span)
+
+
+def level_widths(profiles: Profiles, level: float) -> np.ndarray:
+    """Measure how much of each transect lies above a level of the probability.
 
     Returns
     -------
     numpy.ndarray of shape (n,)
-        Metres of water in the pieces that lie between the transect's ends or reach over them. NaN
-        where a piece goes on for more than the span (10 pixels at least) beyond a bank.
+        Metres of water in the pieces that lie between the transect's ends or reach over them,
+        crossings of the level between two places found linearly. NaN where a piece goes on for
+        more than the span (10 pixels at least) beyond a bank.
     """
-    span = transects.span
-    if len(polygons) == 0:
-        return np.zeros(len(span))
-    ahead = (transects.left - transects.right) / np.maximum(span, 1e-12)[:, None]
-    beyond = np.maximum(span, _BEYOND_PX * pixel_m)
-    start = transects.right - beyond[:, None] * ahead
-    total = span + 2 * beyond
-    crossings = cross(start, ahead, np.zeros(len(span)), total, _banks(polygons))
-    wet = _within(start, polygons)
-    return np.array(
-        [
-            _overlapping(at, bool(first), total[i], beyond[i], beyond[i] + span[i])
-            for i, (at, first) in enumerate(
-                zip(_by_line(crossings.line, crossings.at, len(span)), wet, strict=True)
-            )
-        ]
+    each = zip(profiles.values, profiles.step, profiles.beyond, profiles.span, strict=True)
+    return np.array([_above(*profile, level) for profile in each])
+
+
+def _in_pixels(points: np.ndarray, plane: Plane, source: StripSource) -> np.ndarray:
+    """Return row and column of points of the plane, (n, 2), 0.5 in the middle of the first pixel."""
+    there = shapely.get_coordinates(plane.from_plane(shapely.points(points)))
+    move = Transformer.from_crs(plane.crs, source.geobox.crs, always_xy=True)
+    inverse = ~source.geobox.affine
+    x, y = move.transform(*there.T)
+    return np.stack(
+        [inverse.d * x + inverse.e * y + inverse.f, inverse.a * x + inverse.b * y + inverse.c],
+        axis=1,
     )
 
 
-def _banks(polygons: np.ndarray) -> Banks:
-    rings = shapely.get_rings(polygons)
-    points, ring = shapely.get_coordinates(rings, return_index=True)
-    first = np.flatnonzero(ring[:-1] == ring[1:])
-    lines = shapely.linestrings(np.stack([points[first], points[first + 1]], axis=1))
-    none = np.zeros(len(first), bool)
-    return Banks(points[first], points[first + 1], none, none, shapely.STRtree(lines), np.inf)
-
-
-def _within(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:
-    which, _ = shapely.STRtree(polygons).query(shapely.points(points), predicate="within")
-    found = np.zeros(len(points), bool)
-    found[which] = True
+def _sampled(source: StripSource, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Read a probability at places, strip by strip; 0 outside of the raster and without data."""
+    height, width = source.geobox.shape
+    inside = (rows >= 0) & (rows <= height) & (cols >= 0) & (cols <= width)
+    rows, cols = np.clip(rows - 0.5, 0, height - 1), np.clip(cols - 0.5, 0, width - 1)
+    found, before = np.zeros(len(rows)), np.empty((0, width), np.float32)
+    for strip in source.strips():
+        if strip.probability is None:
+            raise InputError("A mask has no low and high widths: they need a probability.")
+        # With the last row of the strip before: places lie between two.
+        block = np.concatenate([before, np.nan_to_num(strip.probability)])
+        first = strip.row - len(before)
+        here = np.flatnonzero((rows >= first) & (rows <= first + len(block) - 1) & inside)
+        found[here] = map_coordinates(block, [rows[here] - first, cols[here]], order=1)
+        before = block[-1:]
     return found
 
 
-def _by_line(line: np.ndarray, at: np.ndarray, n: int) -> list[np.ndarray]:
-    return np.split(at, np.searchsorted(line, np.arange(1, n)))
-
-
-def _overlapping(at: np.ndarray, wet: bool, total: float, low: float, high: float) -> float:
-    """Add up the pieces of water that overlap an interval of a line."""
-    ends = np.concatenate([[0.0] if wet else [], at])
-    if len(ends) % 2:
-        ends = np.append(ends, total)
-    pieces = ends.reshape(-1, 2)
-    pieces = pieces[(pieces[:, 0] < high) & (pieces[:, 1] > low)]
-    if (pieces[:, 0] <= 0).any() or (pieces[:, 1] >= total).any():
+def _above(values: np.ndarray, step: float, beyond: float, span: float, level: float) -> float:
+    """Add up the pieces above a level that overlap the part from bank to bank."""
+    wet = np.concatenate([[False], values > level, [False]])
+    starts, ends = np.flatnonzero(~wet[:-1] & wet[1:]), np.flatnonzero(wet[:-1] & ~wet[1:]) - 1
+    low, high = _crossing(values, starts - 1, level), _crossing(values, ends, level)
+    kept = (low * step < beyond + span) & (high * step > beyond)
+    if (kept & ((starts == 0) | (ends == len(values) - 1))).any():
         return np.nan
-    return float((pieces[:, 1] - pieces[:, 0]).sum())
+    return float((high - low)[kept].sum() * step)
+
+
+def _crossing(values: np.ndarray, before: np.ndarray, level: float) -> np.ndarray:
+    """Return where values cross a level between each of some places and the next one."""
+    a, b = (values[np.clip(i, 0, len(values) - 1)] for i in (before, before + 1))
+    different = a != b
+    return before + np.where(different, (level - a) / np.where(different, b - a, 1), 0.0)

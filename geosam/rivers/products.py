@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import geopandas as gpd
@@ -14,7 +13,7 @@ from geosam.errors import OptionError
 from geosam.ground import length_m
 from geosam.layers import LAYERS, empty_layer
 from geosam.options import SPUR
-from geosam.rivers.contours import contour_widths
+from geosam.rivers.contours import HIGH, LOW, level_widths, read_profiles
 from geosam.rivers.course import COMPASS, Reach, reaches
 from geosam.rivers.kinds import kinds
 from geosam.rivers.laying import lay_all
@@ -36,7 +35,7 @@ def measure_rivers(
     spur: float = SPUR,
     join_gap: float = 0.0,
     flow: str | None = None,
-    contours: Mapping[str, gpd.GeoDataFrame] | None = None,
+    probability: Any = None,
 ) -> dict[str, gpd.GeoDataFrame]:
     """Measure the rivers among outlines.
 
@@ -62,8 +61,8 @@ def measure_rivers(
     flow : str, optional
         Compass direction in which the rivers flow: n, ne, e, se, s, sw, w or nw. Lines are drawn
         that way; otherwise from west to east, or north to south where that is further.
-    contours : mapping of str to geopandas.GeoDataFrame, optional
-        Outlines of the probability at 0.75 as ``low`` and at 0.25 as ``high``.
+    probability : path or xarray.DataArray of shape (y, x), optional
+        Probability of water in any CRS, for `width_low_m` (above 0.75) and `width_high_m` (0.25).
 
     Returns
     -------
@@ -95,7 +94,7 @@ def measure_rivers(
     kind = kinds(water.shapes())
     course = reaches(water.networks, water.rivers, np.isin(kind, WITH_LINES), join_gap, flow)
     laid = lay_all(course, water, spacing)
-    transects = _transects(laid, water, contours or {})
+    transects = _transects(laid, water, probability)
     nodes, ends = _nodes(course, water)
     lines = _lines(course, water)
     return {
@@ -175,9 +174,7 @@ def _centerlines(course: list[Reach], lines: gpd.GeoSeries, ends: np.ndarray) ->
     return _in_layer(frame, "centerlines")
 
 
-def _transects(
-    laid: Transects, water: Water, contours: Mapping[str, gpd.GeoDataFrame]
-) -> gpd.GeoDataFrame:
+def _transects(laid: Transects, water: Water, probability: Any) -> gpd.GeoDataFrame:
     crs = water.frame.crs
     flat = shapely.linestrings(np.stack([laid.left, laid.right], axis=1))
     lines = water.plane.from_plane(flat)
@@ -201,9 +198,10 @@ def _transects(
         geometry=lines,
         crs=crs,
     )
-    for name, polygons in contours.items():
-        flat_polygons = water.plane.to_plane(polygons.to_crs(crs).geometry.to_numpy())
-        frame[f"width_{name}_m"] = contour_widths(laid, flat_polygons, water.pixel_m) * scale
+    if probability is not None:
+        profiles = read_profiles(laid, water.plane, probability, water.pixel_m)
+        frame["width_low_m"] = level_widths(profiles, LOW) * scale
+        frame["width_high_m"] = level_widths(profiles, HIGH) * scale
     return frame
 
 

@@ -14,10 +14,10 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
 from scipy import ndimage
 
-from geosam.embeddings import EmbeddingStore
+from geosam.embeddings import Embeddings
 from geosam.generation import generate_masks
 from geosam.generation_rules import GenerationRules
-from geosam.masks import DONE, FAILED, SKIPPED_NODATA, TileMask, attempt
+from geosam.masks import DONE, FAILED, SKIPPED_NODATA, Failure, TileMask, attempt
 from geosam.segmentation import Seen
 from geosam.segments.pieces import Pieces, no_pieces, pack, pieces_of, unpack
 from geosam.tiles import TileGroup
@@ -29,7 +29,8 @@ def find_pieces(
     look: Callable[..., Seen],
     group: TileGroup,
     model: Model,
-    store: EmbeddingStore | None,
+    store: Embeddings | None,
+    whole: TileGroup,
     rules: GenerationRules,
     geobox: GeoBox,
     aoi: gpd.GeoSeries | None,
@@ -45,10 +46,12 @@ def find_pieces(
         Turns them into what the model sees of each tile.
     group, model, store
         The tiles, what sees them, and where features are kept.
+    whole
+        The same group on the model's grid of the whole scene, whatever part of it is looked at.
     rules
         Of the mask generator.
     geobox
-        The model's grid.
+        The model's grid of the whole scene.
     aoi
         Area of interest in its CRS: outside of it nothing is found.
     margin_px
@@ -61,12 +64,12 @@ def find_pieces(
         number of pixels that the tiles own and that have data.
     """
     shown, _ = look(*inputs, group=group)
-    known = _known(inputs[0], group.read, geobox, aoi, margin_px)
-    embed = None if store is None else store.embedder(model, group.tiles)
+    known = _known(inputs[0], whole.read, geobox, aoi, margin_px)
+    embed = None if store is None else store.embedder(model, whole.tiles)
     scene = Window(0, 0, *geobox.shape)
     found, rows, n_valid = [], [], 0
-    for k, (tile, picture) in enumerate(zip(group.tiles, shown, strict=True)):
-        valid = known[tile.read.slices(group.read)]
+    for k, (tile, picture) in enumerate(zip(whole.tiles, shown, strict=True)):
+        valid = known[tile.read.slices(whole.read)]
         owned = int(valid[tile.core.slices(tile.read)].sum())
         n_valid += owned
         if picture is None or not owned:
@@ -80,20 +83,33 @@ def find_pieces(
             return pieces_of(generate_masks(model, picture, rules, valid, features), tile, scene)
 
         started = perf_counter()
-        pieces, error = attempt(generate)
+        pieces = attempt(generate)
         seconds = perf_counter() - started
-        rows.append(
-            TileMask(FAILED, error=error) if pieces is None else TileMask(DONE, seconds=seconds)
-        )
-        found.append(no_pieces() if pieces is None else pieces)
+        if isinstance(pieces, Failure):
+            rows.append(TileMask(FAILED, error=pieces.reason))
+            continue
+        rows.append(TileMask(DONE, seconds=seconds))
+        found.append(pieces)
     return pack(Pieces.concatenate(found)) | {
         "tiles": _as_bytes(rows),
         "n_valid": np.array(n_valid),
     }
 
 
-def pieces_kept(arrays: Mapping[str, np.ndarray]) -> tuple[Pieces, list[TileMask], int]:
-    """Return pieces, what became of the tiles, and their pixels with data."""
+def pieces_kept(
+    arrays: Mapping[str, np.ndarray], n_tiles: int
+) -> tuple[Pieces, list[TileMask], int]:
+    """Return pieces, what became of the tiles, and their pixels with data.
+
+    Parameters
+    ----------
+    arrays
+        What :func:`find_pieces` gave; nothing of a group where the scene has no data.
+    n_tiles
+        Number of tiles of the group.
+    """
+    if not arrays:
+        return no_pieces(), [TileMask(SKIPPED_NODATA)] * n_tiles, 0
     rows = [TileMask(**row) for row in json.loads(arrays["tiles"].tobytes())]
     return unpack(arrays), rows, int(arrays["n_valid"])
 

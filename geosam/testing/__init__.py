@@ -7,7 +7,7 @@ a label as people do; :class:`FakeModel` segments by brightness alone.
 """
 
 from geosam.testing.labels import mislabel
-from geosam.testing.objects import object_scene, write_picture
+from geosam.testing.objects import nested_objects, object_scene, write_picture
 from geosam.testing.scene import SyntheticScene, synthetic_scene, write_scene
 from geosam.testing.simple import FakeModel, sinuous_river_mask
 
@@ -15,6 +15,7 @@ __all__ = [
     "FakeModel",
     "SyntheticScene",
     "mislabel",
+    "nested_objects",
     "object_scene",
     "sinuous_river_mask",
     "synthetic_scene",

@@ -74,6 +74,47 @@ def object_scene(
     return np.clip(np.rint(pixels), 1, 255).astype(np.uint8), objects
 
 
+def nested_objects(
+    seed: int = 0, size: int = 256
+) -> tuple[np.ndarray, list[np.ndarray], tuple[float, float]]:
+    """Draw a disc on a disc on a square, in colours that differ from the next.
+
+    Parameters
+    ----------
+    seed
+        Another seed draws others.
+    size
+        Rows and columns.
+
+    Returns
+    -------
+    pixels : (3, size, size) float32
+        0 to 1.
+    masks : list of (size, size) bool
+        From the innermost to the outermost, each with those inside it.
+    point
+        x, y of the middle of all.
+    """
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] + 0.5
+    middle = rng.uniform(0.43, 0.57, 2) * size
+    reach = [rng.uniform(*r) * size for r in ((0.055, 0.095), (0.15, 0.2), (0.27, 0.37))]
+    distance = np.hypot(x - middle[0], y - middle[1])
+    square = np.maximum(abs(x - middle[0]), abs(y - middle[1])) < reach[2]
+    masks = [distance < reach[0], distance < reach[1], square]
+    colours = [rng.uniform(0.05, 0.95, 3)]
+    while len(colours) < 4:
+        colour = rng.uniform(0.05, 0.95, 3)
+        if np.linalg.norm(colour - colours[-1]) > CONTRAST / 255:
+            colours.append(colour)
+    pixels = np.empty((3, size, size))
+    pixels[:] = colours[0][:, None, None]
+    for mask, colour in zip(masks[::-1], colours[1:], strict=True):
+        pixels[:, mask] = colour[:, None]
+    noisy = np.clip(pixels + 0.02 * rng.standard_normal(pixels.shape), 0, 1)
+    return noisy.astype(np.float32), masks, (float(middle[0]), float(middle[1]))
+
+
 def write_picture(
     path: str | Path,
     pixels: np.ndarray,

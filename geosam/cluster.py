@@ -1,0 +1,196 @@
+"""Who computes where one process is not enough: local worker processes, and clusters of Dask.
+
+Work is handed out piece by piece, a few a worker, so that neither the client nor the scheduler ever hold
+many. Workers read the scene and write their blocks themselves, into a folder that all of them share.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pkgutil
+import signal
+import threading
+import warnings
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin, wait
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from geosam import __version__
+from geosam.crew import FINISHING, results
+from geosam.errors import GeosamWarning, OptionError, WorkerError
+from geosam.progress import Bar
+
+ANSWER_S = 5
+"""A scheduler that says nothing for so long is not there."""
+AHEAD = 2
+"""Pieces of work at a thread of a worker: one in work, and one that waits."""
+_LOGS = 40
+"""Level of the logs of local workers: errors alone."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers of a Dask scheduler."""
+
+    client: Client
+    """Speaks to the scheduler."""
+
+    def do(self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar) -> list[Any]:
+        """Do pieces of work; see :class:`geosam.crew.Crew`.
+
+        Raises
+        ------
+        WorkerError
+            If a piece of work ended worker after worker, or the scheduler went away.
+        """
+        flying: dict[Any, int] = {}
+        # All that the pieces share is sent once, and can be sent again to a worker that takes the
+        # place of one that died.
+        shared = self.client.submit(pickle.loads, _packed(function), pure=False)
+        submitted = (self.client.submit(_call, shared, item, pure=False) for item in items)
+        most = AHEAD * max(1, sum(self.client.nthreads().values()))
+        try:
+            with self.client.as_current():
+                return results(submitted, flying, most, wait, bar)
+        except KeyboardInterrupt:
+            warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
+            with self.client.as_current():
+                wait(list(flying))
+            raise
+        except KilledWorker as error:
+            raise WorkerError(
+                f"A block ended one worker after the other ({error.last_worker.address} was the last): "
+                "probably it needs more memory than they have. Use fewer --workers, a smaller "
+                "--batch-size, or workers with more memory."
+            ) from error
+        except (CancelledError, CommClosedError, TimeoutError) as error:
+            raise WorkerError(
+                "The scheduler of the cluster went away. Start it again, and go on with --resume."
+            ) from error
+        finally:
+            self.client.cancel([shared, *flying])
+
+
+def _packed(function: Callable[[Any], Any]) -> bytes:
+    from distributed.protocol.pickle import dumps
+
+    return dumps(function)
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> Any:
+    return function(item)
+
+
+class DeafToInterrupts(WorkerPlugin):
+    """Ctrl-C reaches all processes of a terminal: the client says what becomes of the work."""
+
+    def setup(self, worker: Worker) -> None:
+        """Let the worker finish what it does."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def local_workers(environments: Iterable[Mapping[str, str]], threads: int) -> Iterator[Cluster]:
+    """Start worker processes on this machine, and end them with the body.
+
+    Parameters
+    ----------
+    environments
+        What is set in the environment of each; one that dies is started anew with the same.
+    threads
+        Pieces of work that each does side by side.
+    """
+    workers = {
+        number: {
+            "cls": Nanny,
+            # Memory is flat by construction: Dask need neither pause nor end a worker for it.
+            "options": {
+                "nthreads": threads, "env": dict(environment), "memory_limit": 0,
+                "silence_logs": _LOGS, "plugins": (DeafToInterrupts(),),
+            },
+        }
+        for number, environment in enumerate(environments)
+    }  # fmt: skip
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
+    with (
+        SpecCluster(workers=workers, scheduler=scheduler, silence_logs=_LOGS) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(len(workers))
+        yield Cluster(client)
+
+
+@contextmanager
+def cluster_at(address: str, folder: Path) -> Iterator[Cluster]:
+    """Use the workers of a scheduler that runs already.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port``, or the scheduler's file.
+    folder
+        Where blocks are kept. All workers must see it.
+
+    Raises
+    ------
+    OptionError
+        If no scheduler answers, it has no workers, or these have another version of geosam or do not
+        see the folder.
+    """
+    with _client(address) as client:
+        if not client.nthreads():
+            raise OptionError(f"--scheduler {address} has no workers. Start some, then try again.")
+        _check_versions(client, address)
+        _check_folder(client, folder)
+        yield Cluster(client)
+
+
+def _client(address: str) -> Client:
+    path = Path(address)
+    if "://" not in address and ":" not in address and not path.is_file():
+        raise OptionError(
+            f"--scheduler {address}: there is no such file. Give an address, such as "
+            "tcp://host:8786, or the file of a scheduler."
+        )
+    where = {"scheduler_file": str(path)} if path.is_file() else {"address": address}
+    try:
+        # Whoever computes something on the side does it here, and not on the cluster.
+        return Client(**where, timeout=ANSWER_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise OptionError(
+            f"No Dask scheduler answers at --scheduler {address} within {ANSWER_S} s. Check the "
+            "address, or start one."
+        ) from error
+
+
+def _check_versions(client: Client, address: str) -> None:
+    """Ask with a function that a worker has even where geosam is not installed."""
+    try:
+        found = client.run(pkgutil.resolve_name, "geosam:__version__")
+    except ImportError as error:
+        raise OptionError(
+            f"The workers of --scheduler {address} have no geosam. Install version {__version__} there."
+        ) from error
+    for worker, version in found.items():
+        if version != __version__:
+            raise OptionError(
+                f"The worker {worker} has geosam {version}, and this is {__version__}. Install the same "
+                "version there."
+            )
+
+
+def _check_folder(client: Client, folder: Path) -> None:
+    for worker, there in client.run(Path.is_dir, folder.resolve()).items():
+        if not there:
+            raise OptionError(
+                f"The worker {worker} does not see {folder.resolve()}, where blocks are kept. Write to a "
+                "folder that all workers share."
+            )

@@ -1,0 +1,79 @@
+"""A network that is sent to a worker as the way to load it, and loaded there once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import RLock
+from typing import Any
+from uuid import uuid4
+
+from geosam.errors import ModelError
+
+_LOADING = RLock()
+MOST = 3
+"""Networks that stay in a process: a model, the learned network, and what prompts the model."""
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Stands for a network, and does whatever that does."""
+
+    function: Callable[..., Any]
+    """Loads it; a function of a module, so that another process finds it."""
+    arguments: tuple[tuple[str, Any], ...]
+    """What the function is called with, by name."""
+    token: str
+    """Tells it from what was loaded in the same way at another time."""
+    signature: str
+    """SHA-256 over its weights, in hexadecimal."""
+
+    @property
+    def network(self) -> Any:
+        """The network in this process.
+
+        Raises
+        ------
+        ModelError
+            If what is loaded here has other weights.
+        """
+        with _LOADING:
+            found = _load(self.function, self.arguments, self.token)
+        if found.signature != self.signature:
+            raise ModelError(
+                f"A worker finds other weights than this process for {dict(self.arguments)}. Give all "
+                "of them the same checkpoint."
+            )
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by pickle, before there are any fields
+            raise AttributeError(name)
+        return getattr(self.network, name)
+
+
+def resident(
+    function: Callable[..., Any], arguments: Mapping[str, Any], token: str | None = None
+) -> Any:
+    """Load a network, and return what stands for it in any process.
+
+    Parameters
+    ----------
+    function
+        Loads it; a function of a module.
+    arguments
+        What it is called with, by name; hashable.
+    token
+        The same for what cannot change while a process runs: it is loaded once then, however often
+        it is asked for.
+    """
+    pairs, token = tuple(sorted(arguments.items())), token or uuid4().hex
+    with _LOADING:
+        found = _load(function, pairs, token)
+    return Resident(function, pairs, token, found.signature)
+
+
+@lru_cache(maxsize=MOST)
+def _load(function: Callable[..., Any], arguments: tuple[tuple[str, Any], ...], token: str) -> Any:
+    return function(**dict(arguments))

@@ -1,0 +1,90 @@
+"""A picture and phrases as the tensors that transformers' detectors take.
+
+What their image processors do to a square picture is little: it is resized and normalised here, from the
+settings that lie beside the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from geosam.errors import InputError, ModelError
+from geosam.models.checkpoint import Normalisation
+from geosam.models.pretrained import silence
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
+"""One of these lies beside a checkpoint that reads words."""
+
+
+def load_tokenizer(name: str, folder: Path) -> Any:
+    """Load the tokenizer that lies beside a checkpoint.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    from transformers import AutoTokenizer
+
+    there = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
+    try:
+        if not there:
+            raise OSError("it has no file of words")
+        with silence():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"Detector {name} has no tokenizer in {folder}. Copy its tokenizer.json and "
+            "tokenizer_config.json beside config.json."
+        ) from error
+
+
+def read_side(folder: Path, default: int) -> int:
+    """Return the rows and columns that a checkpoint's preprocessor brings a square picture to."""
+    path = folder / "preprocessor_config.json"
+    size = json.loads(path.read_text()).get("size", {}) if path.is_file() else {}
+    if isinstance(size, int):
+        return size
+    return int(size.get("height") or size.get("shortest_edge") or default)
+
+
+def picture_tensor(image: np.ndarray, side: int, normalisation: Normalisation) -> torch.Tensor:
+    """Resize and normalise (3, n, n) float32 of 0 to 1: (1, 3, side, side).
+
+    Raises
+    ------
+    InputError
+        If the picture is not square.
+    """
+    if image.ndim != 3 or image.shape[1] != image.shape[2]:
+        raise InputError(
+            f"A detector sees square tiles; this picture has the shape {image.shape}. Cut it."
+        )
+    pixels = torch.as_tensor(np.asarray(image, np.float32))[None]
+    resized = F.interpolate(
+        pixels, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+    )
+    return torch.as_tensor(normalisation.apply(resized.numpy()))
+
+
+def phrase_tensors(tokenizer: Any, phrases: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return ``input_ids`` and ``attention_mask`` of phrases, (n, longest)."""
+    words = [phrase.strip().lower() for phrase in phrases]
+    out = tokenizer(words, padding=True, truncation=True, return_tensors="pt")
+    return {name: out[name] for name in ("input_ids", "attention_mask")}
+
+
+def corner_boxes(boxes: torch.Tensor, side: int) -> np.ndarray:
+    """Turn (n, 4) of x, y of the middle, width and height as shares of a square picture into x_min,
+    y_min, x_max, y_max in its pixels, inside it.
+    """
+    middle, size = boxes[:, :2].float(), boxes[:, 2:].float()
+    corners = torch.cat([middle - size / 2, middle + size / 2], dim=1) * side
+    return corners.clamp(0, side).cpu().numpy().astype(np.float64)

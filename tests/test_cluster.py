@@ -1,0 +1,177 @@
+"""Processes and clusters give what threads give, byte by byte, and survive the death of a worker."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import dask
+import geopandas as gpd
+import pytest
+import rasterio
+import shapely
+from distributed import Client, LocalCluster
+
+import geosam
+from geosam.cluster import Cluster
+from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
+from geosam.models.load import load_model
+from geosam.models.resident import resident
+from geosam.progress import SILENT
+from geosam.testing import FakeModel, write_scene
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return write_scene(tmp_path_factory.mktemp("scene"), shape=(384, 384), seed=1)[0]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    ) as local:
+        yield local
+
+
+def run(scene, folder, name, **options):
+    options = {"model": FakeModel(), "resolution": 1, **options}
+    report = geosam.run(
+        scene, folder / f"{name}.gpkg", probability=folder / f"{name}.tif", **options
+    )
+    return report, (folder / f"{name}.tif").read_bytes()
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A model that ends its process, once where it may leave a mark, else always."""
+
+    mark: Path
+    once: bool
+    inner: FakeModel = field(default_factory=FakeModel)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def encode(self, pixels):
+        if not self.mark.exists() or not self.once:
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner.encode(pixels)
+
+
+def test_a_cluster_gives_what_threads_give_and_a_worker_may_die(scene, tmp_path, cluster):
+    threads, expected = run(scene, tmp_path, "threads")
+    address = cluster.scheduler_address
+    report, found = run(scene, tmp_path, "cluster", scheduler=address)
+    assert found == expected
+    assert report.tiles == threads.tiles
+    model = Deadly(tmp_path / "mark", once=True)
+    report, found = run(scene, tmp_path, "dead", scheduler=address, model=model)
+    assert (tmp_path / "mark").exists()
+    assert found == expected
+    assert report.exit_status == 0
+
+
+@pytest.mark.slow
+def test_clicks_and_everything_are_answered_on_a_cluster_as_in_threads(scene, tmp_path, cluster):
+    with rasterio.open(scene) as file:
+        middle = shapely.Point(*file.xy(file.height // 2, file.width // 2))
+        clicks = gpd.GeoDataFrame(geometry=[middle], crs=file.crs)
+    clicks.to_file(tmp_path / "points.gpkg")
+    where = {"scheduler": cluster.scheduler_address}
+    asked = {"prompts": tmp_path / "points.gpkg", "model": "river-tiny"}
+    _, expected = run(scene, tmp_path, "clicks", **asked)
+    assert run(scene, tmp_path, "clicks_there", **asked, **where)[1] == expected
+    here, there = (
+        geosam.everything(scene, tmp_path / f"{name}.gpkg", resolution=2, **on)
+        for name, on in (("here", {}), ("there", where))
+    )
+    assert here.segments == there.segments > 0
+    layers = [gpd.read_file(found.output, layer="segments") for found in (here, there)]
+    assert layers[0].geometry.geom_equals(layers[1].geometry).all()
+    assert layers[0].predicted_iou.equals(layers[1].predicted_iou)
+
+
+@pytest.mark.slow
+def test_a_block_that_ends_worker_after_worker_is_said(scene, tmp_path, cluster):
+    model = Deadly(tmp_path / "mark", once=False)
+    with (
+        pytest.warns(GeosamWarning, match="--resume goes on"),
+        pytest.raises(WorkerError, match="ended one worker after the other"),
+    ):
+        run(scene, tmp_path, "dead", scheduler=cluster.scheduler_address, model=model)
+    _, found = run(scene, tmp_path, "dead", scheduler=cluster.scheduler_address, resume=True)
+    assert found == run(scene, tmp_path, "threads")[1]
+
+
+@pytest.mark.slow
+def test_local_workers_give_what_threads_give(scene, tmp_path):
+    _, expected = run(scene, tmp_path, "threads", model="river-tiny")
+    report, found = run(scene, tmp_path, "workers", model="river-tiny", workers=2)
+    assert found == expected
+    assert report.exit_status == 0
+
+
+def test_the_lazy_result_computes_in_threads_processes_and_on_a_cluster(scene, cluster):
+    lazy = geosam.segment(geosam.open_scene(scene), resolution=1).probability
+    threads = lazy.compute(scheduler="threads").values.tobytes()
+    with Client(cluster.scheduler_address) as client:
+        assert client.compute(lazy).result().values.tobytes() == threads
+    with dask.config.set(scheduler="processes", num_workers=1):
+        assert lazy.compute().values.tobytes() == threads
+
+
+def test_a_scheduler_that_does_not_answer_is_said_within_seconds(scene, tmp_path):
+    started = time.perf_counter()
+    with pytest.raises(OptionError, match=r"No Dask scheduler answers at --scheduler tcp://127"):
+        run(scene, tmp_path, "a", scheduler="tcp://127.0.0.1:1")
+    assert time.perf_counter() - started < 30
+    with pytest.raises(OptionError, match="there is no such file"):
+        run(scene, tmp_path, "a", scheduler=str(tmp_path / "scheduler.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_of_another_version_are_refused(scene, tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr("geosam.cluster.__version__", "9.9")
+    with pytest.raises(OptionError, match=r"has geosam 0\.1\.0, and this is 9\.9"):
+        run(scene, tmp_path, "a", scheduler=cluster.scheduler_address)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 0}, "--workers 0 must be greater than 0"),
+        ({"device": "cuda:0,x"}, "as in cuda:0,1"),
+        ({"device": "cuda:0,1", "workers": 2}, "Leave --workers out"),
+        ({"scheduler": "tcp://a:1", "workers": 2}, "without --workers"),
+    ],
+)
+def test_who_works_is_asked_for_in_one_way(scene, tmp_path, options, words):
+    with pytest.raises(OptionError, match=words):
+        run(scene, tmp_path, "a", **options)
+
+
+def test_what_the_client_hands_out_is_bounded(cluster):
+    with Client(cluster.scheduler_address) as client:
+        most = []
+
+        def items():
+            for n in range(40):
+                most.append(len(client.futures))
+                yield n
+
+        assert Cluster(client).do(abs, items(), SILENT) == list(range(40))
+    assert max(most) <= 10  # two a worker, what they share, and those that are on their way
+
+
+def test_a_network_is_loaded_once_a_process_and_must_have_the_same_weights():
+    stands = resident(load_model, {"name": "river-tiny", "device": "cpu"})
+    assert stands.network is stands.network
+    assert stands.size == stands.network.size
+    with pytest.raises(ModelError, match="other weights"):
+        _ = replace(stands, signature="0" * 64).size

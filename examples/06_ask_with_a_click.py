@@ -64,14 +64,15 @@ print(
 # Three masks to choose from
 # --------------------------
 # With ``several`` the click is answered in its own tile alone, with every mask the model sees in it. One
-# is chosen, and a second click, here against the point of its edge that is farthest from the first, goes back with the logits of the first answer.
+# is chosen, and a second click, here against the point just inside its edge that is farthest from the first, goes back with the logits of the first answer.
 
 three = geosam.ask(scene, click, several=True)
 for mask in three.outlines.itertuples():
     print(f"Mask {mask.mask}: {mask.area_m2:,.0f} m², rated {mask.predicted_iou:.2f}")
 
 clicked = click.to_crs(scene.odc.crs).iloc[0]
-corners = shapely.points(shapely.get_coordinates(three.outlines.geometry.iloc[0]))
+inside = three.outlines.geometry.iloc[0].buffer(-2 * abs(scene.odc.geobox.resolution.x))
+corners = shapely.points(shapely.get_coordinates(inside))
 far = corners[shapely.distance(corners, clicked).argmax()]
 refusal = gpd.GeoDataFrame({"label": [0]}, geometry=[far], crs=scene.odc.crs)
 mended = geosam.ask(scene, refusal, earlier=three.choose({1: 1}))

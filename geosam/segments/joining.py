@@ -101,8 +101,8 @@ def _agreeing(pieces: Pieces) -> np.ndarray:
     low = np.maximum(pieces.read[i, :2], pieces.read[j, :2])
     high = np.minimum(pieces.read[i, 2:], pieces.read[j, 2:])
     shared = shapely.box(*low.T, *high.T)
-    a = shapely.intersection(pieces.polygon[i], shared)
-    b = shapely.intersection(pieces.polygon[j], shared)
+    a = _areal(shapely.intersection(pieces.polygon[i], shared))
+    b = _areal(shapely.intersection(pieces.polygon[j], shared))
     common = shapely.area(shapely.intersection(a, b))
     either = shapely.area(a) + shapely.area(b) - common
     iou = np.divide(common, either, out=np.zeros_like(common), where=either > 0)
@@ -111,6 +111,15 @@ def _agreeing(pieces: Pieces) -> np.ndarray:
     size = shapely.area(pieces.polygon)
     order = np.lexsort((size[i[good]] + size[j[good]], -iou[good].round(2)))
     return np.stack([i, j], axis=1)[good[order]]
+
+
+def _areal(shapes: np.ndarray) -> np.ndarray:
+    """Drop the points and lines in which shapes touch a border, where they have an area beside."""
+    out = shapes.copy()
+    for k in np.flatnonzero(shapely.get_type_id(shapes) == shapely.GeometryType.GEOMETRYCOLLECTION):
+        parts = shapely.get_parts(shapes[k])
+        out[k] = shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
+    return out
 
 
 def _neighbours(pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +163,7 @@ def _merge(pieces: Pieces) -> tuple[tuple, bool] | None:
 def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:
     """Let each tile decide about the pixels that it owns, and the others about what is left."""
     cores = shapely.box(*pieces.core.T)
-    inside = shapely.intersection(pieces.polygon, cores)
+    inside = _areal(shapely.intersection(pieces.polygon, cores))
     around = shapely.difference(shapely.union_all(pieces.polygon), shapely.union_all(cores))
     whole = shapely.union_all([*inside, around])
     parts = shapely.get_parts(whole)

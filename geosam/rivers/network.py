@@ -24,9 +24,8 @@ from geosam.rivers.triangles import CORNERS, Triangles, triangulate
 TIP_WIDTHS = 0.75
 """Length before the tip of a dead end, in widths, that is drawn straight on: there the line leans
 into one corner of the end."""
-EXIT_SITES, EXIT_WIDTHS = 4.0, 0.5
-"""The same before the scene's edge, in distances of sites or in widths, whichever is more: whole pixels
-end there, and of an oblique river one bank before the other."""
+EXIT_SITES = 4.0
+"""The same before the scene's edge, in distances of sites: whole pixels end there."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +149,7 @@ def _channel(
     sides, forward = _in_order(link.sides)
     width = float(np.median(side_lengths(triangles, sides)))
     kinds = (_kind(frame.axis, link.start), _kind(frame.axis, link.end))
-    at_edge = max(EXIT_SITES * frame.spacing, EXIT_WIDTHS * width)
-    cut = {"end": TIP_WIDTHS * width, "edge": at_edge, "junction": 0.0}
+    cut = {"end": TIP_WIDTHS * width, "edge": EXIT_SITES * frame.spacing, "junction": 0.0}
     cuts = (cut[kinds[0]], cut[kinds[1]])
     line = smooth_line(frame.points(link, sides, True), width, polygon, cuts)
     if line is None:

@@ -44,7 +44,7 @@ def place(device: str = "auto", precision: str = "auto") -> Placement:
 
     ``auto`` takes CUDA, then Apple's MPS, then the CPU; bfloat16 on CUDA and on processors that
     have instructions for it (AMX: measured 2.4 times as fast as float32 for ViT-B at a relative
-    error of 1 %; AVX-512: 1.5 times for river-tiny), else float32.
+    error of 1 %; AVX-512: 1.4 times for river-tiny's encoder), else float32.
 
     Raises
     ------

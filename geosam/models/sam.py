@@ -5,9 +5,11 @@ Kirillov et al. 2023, Segment Anything, https://arxiv.org/abs/2304.02643.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 
@@ -28,6 +30,9 @@ DEFAULT_SIZE_PX = 1024
 class Sam(DenseNetwork):
     """A SAM checkpoint. Its positional codes fix the input size."""
 
+    _decoding: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What the decoder of an architecture wants to know beside maps and prompts."""
+
     def _maps(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """One map, (n, channels, size / 16, size / 16)."""
         return {"embedding": embed(self.network.vision_encoder, batch)}
@@ -42,6 +47,7 @@ class Sam(DenseNetwork):
         positions = self.network.get_image_wide_positional_embeddings()
         masks, scores = self.network.mask_decoder(
             **self._keywords(features),
+            **self._decoding,
             image_positional_embeddings=positions.repeat(len(dense), 1, 1, 1),
             sparse_prompt_embeddings=None,
             dense_prompt_embeddings=dense,

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from geosam.models.checkpoint import read_normalisation, sign_weights
 from geosam.models.device import Placement
-from geosam.models.network import DenseNetwork
 from geosam.models.pretrained import load_pretrained
-from geosam.models.sam import fixed_size
+from geosam.models.sam import Sam, fixed_size
 from geosam.types import Features
 
 
 @dataclass(frozen=True)
-class SamHq(DenseNetwork):
+class SamHq(Sam):
     """A SAM-HQ checkpoint. Its masks are the sum of SAM's and of the high-quality token's."""
+
+    _decoding = MappingProxyType({"hq_token_only": False})
 
     def _maps(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """SAM's map, and what left the first layer that looks at the whole tile."""
@@ -35,21 +37,6 @@ class SamHq(DenseNetwork):
             "image_embeddings": features["embedding"],
             "intermediate_embeddings": [features["early"].permute(0, 2, 3, 1)],
         }
-
-    def decode_dense(
-        self, features: Features, dense: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode dense prompts (n, channels, rows, columns) of n tiles and nothing else."""
-        positions = self.network.get_image_wide_positional_embeddings()
-        masks, scores = self.network.mask_decoder(
-            **self._keywords(features),
-            image_positional_embeddings=positions.repeat(len(dense), 1, 1, 1),
-            sparse_prompt_embeddings=None,
-            dense_prompt_embeddings=dense,
-            multimask_output=False,
-            hq_token_only=False,
-        )
-        return masks[:, 0, 0], scores[:, 0, 0]
 
 
 def load_sam_hq(name: str, path: Path, placement: Placement, tile_size: int | None) -> SamHq:

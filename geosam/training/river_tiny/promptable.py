@@ -195,9 +195,10 @@ def run_promptable(
             tally.minutes = round(clock.elapsed, 1)
             row = {**asdict(tally), "loss": round(float(np.mean(losses)), 4)}
             losses.clear()
-            append_row(out / "promptable_log.csv", {**row, **rate_prompts(average.net, targets)})
+            source.coarse = _load_if_there(recipe.coarse)
+            rates = rate_prompts(average.net, targets, source.coarse)
+            append_row(out / "promptable_log.csv", {**row, **rates})
             save_state(out / "promptable.pt", model, average, **asdict(tally))
             save_promptable(average.net, out / "promptable")
-            source.coarse = _load_if_there(recipe.coarse)
         if clock.progress >= 1:
             return average.net

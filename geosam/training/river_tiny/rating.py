@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from transformers import Sam2Model
 
+from geosam.models.unet import CoarseWaterNet
 from geosam.training.losses import mask_iou
 from geosam.training.river_tiny.batch_prompts import PromptPlan, Prompts, make_prompts
 from geosam.training.river_tiny.network import TILE, normalise, set_tile_size
 from geosam.training.river_tiny.painting import paint_river
 from geosam.training.river_tiny.sources import Scene
-from geosam.training.river_tiny.target_source import TargetSource
+from geosam.training.river_tiny.target_source import TargetSource, coarse_mask
 from geosam.training.river_tiny.targets import (
     Target,
     one_component,
@@ -78,18 +80,38 @@ VALIDATION_MASKS = {"eroded": -3.0, "dilated": 3.0, "clean": 0.0}
 """Logit pixels by which a validation mask is moved; one is about one native satellite pixel."""
 
 
+def validation_masks(coarse: CoarseWaterNet | None) -> dict[str, Callable[[Target], np.ndarray]]:
+    """The masks that the network is given of a validation tile, by name."""
+    moved = {name: partial(_moved, pixels=pixels) for name, pixels in VALIDATION_MASKS.items()}
+    return moved if coarse is None else {**moved, "coarse": partial(_found, coarse=coarse)}
+
+
+def _moved(target: Target, pixels: float) -> np.ndarray:
+    return move_outline(target.truth, pixels)
+
+
+def _found(target: Target, coarse: CoarseWaterNet) -> np.ndarray:
+    return coarse_mask(coarse, target.pixels)
+
+
 @torch.no_grad()
-def rate_prompts(model: Sam2Model, targets: list[Target]) -> dict[str, float]:
-    """Median IoU of wrong masks, of the answers to them, and of a click and a box."""
+def rate_prompts(
+    model: Sam2Model, targets: list[Target], coarse: CoarseWaterNet | None = None
+) -> dict[str, float]:
+    """Median IoU of wrong masks, of the answers to them, and of a click and a box.
+
+    With a coarse network its masks are among the wrong ones; their medians are of the tiles where it
+    found something.
+    """
     set_tile_size(model, TILE)
     batches = [targets[k : k + 8] for k in range(0, len(targets), 8)]
     embedded = [model.get_image_embeddings(_pixels(batch)) for batch in batches]
     figures = {}
-    for name, shift in VALIDATION_MASKS.items():
-        pairs = [_rate_mask(model, b, e, shift) for b, e in zip(batches, embedded, strict=True)]
+    for name, mask in validation_masks(coarse).items():
+        pairs = [_rate_mask(model, b, e, mask) for b, e in zip(batches, embedded, strict=True)]
         before, after = (torch.cat(side) for side in zip(*pairs, strict=True))
-        figures[f"{name}_in"] = round(float(before.median()), 4)
-        figures[f"{name}_out"] = round(float(after.median()), 4)
+        figures[f"{name}_in"] = round(float(before[before > 0].median()), 4)
+        figures[f"{name}_out"] = round(float(after[before > 0].median()), 4)
     for name, plan in (
         ("click", PromptPlan(False, 1, 0, False)),
         ("box", PromptPlan(False, 0, 0, True)),
@@ -109,9 +131,12 @@ def _truth(targets: Sequence[Target]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _rate_mask(
-    model: Sam2Model, targets: Sequence[Target], embeddings: list[torch.Tensor], shift: float
+    model: Sam2Model,
+    targets: Sequence[Target],
+    embeddings: list[torch.Tensor],
+    mask: Callable[[Target], np.ndarray],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    wrong = np.stack([move_outline(target.truth, shift) for target in targets])
+    wrong = np.stack([mask(target) for target in targets])
     given = torch.from_numpy(wrong).float()
     prompts = Prompts(None, None, None, (2 * given - 1)[:, None] * DENSE_LOGIT)
     logits, _, _ = answer(model, prompts, embeddings=embeddings)

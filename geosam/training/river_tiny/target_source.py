@@ -27,15 +27,20 @@ from geosam.training.river_tiny.tiles import FALSE_COLOURS, draw_tile
 from geosam.training.sample import IGNORE, LAND, WATER, Sample
 
 WATER_SHARES = {
-    "chips_s2_rgb": 0.12,
-    "chips_multispectral": 0.34,
+    "chips_s2_rgb": 0.26,
+    "chips_multispectral": 0.26,
     "aerial_ste_marguerite": 0.12,
-    "aerial_dubai": 0.17,
-    "aerial_monterey": 0.05,
-    "aerial_dry": 0.20,
-    "synthetic": 0.45,
+    "aerial_dubai": 0.20,
+    "aerial_monterey": 0.06,
+    "aerial_dry": 0.12,
+    "scenes": 0.12,
+    "oblique_floods": 0.05,
+    "synthetic": 0.30,
 }
 """Where tiles that ask for water come from; dry images get a painted river."""
+
+COARSE_SHARE = 0.65
+"""Share of the coloured tiles that ask for water by a mask whose mask is the coarse network's answer."""
 
 
 INDEXED = {"chips_multispectral": 0.35, "synthetic": 0.6}
@@ -104,8 +109,9 @@ class TargetSource:
         if kind == "land":
             return land_target(sample)
         target = water_target(sample)
-        is_rgb = scene.is_rgb
-        if target is None or not (dense and is_rgb and self.coarse and self.rng.random() < 0.3):
+        if target is None or not (dense and scene.is_rgb and self.coarse):
+            return target
+        if self.rng.random() >= COARSE_SHARE:
             return target
         return replace(target, coarse=coarse_mask(self.coarse, sample.pixels))
 

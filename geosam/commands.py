@@ -18,24 +18,19 @@ from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import layer_names, read_layer, write_geopackage
+from geosam.job import Job, all_prompts, keep_of, open_job, prepare_job
 from geosam.kept import Kept
+from geosam.loading import load
 from geosam.options import Options
-from geosam.pipeline import encode_prepared, load
+from geosam.pipeline import encode_prepared
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import fingerprint, inspect_scene
-from geosam.runs import (
-    Job,
-    all_prompts,
-    crew_of,
-    keep_of,
-    open_job,
-    prepare_job,
-    run_table,
-)
 from geosam.strips import grid_of_raster
+from geosam.tables import run_table
 from geosam.vectors import islands, outlines
 from geosam.views import pixel_m
+from geosam.workers import crew_of
 from geosam.workspace import Targets, check_targets, partial_folder, publish
 
 Scene = str | Path | Sequence[str | Path]

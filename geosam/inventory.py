@@ -20,35 +20,27 @@ from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.generation_rules import RULE_NAMES, GenerationRules
 from geosam.ground import pixel_area_m2
+from geosam.job import Job, identity, keep_of, open_job, prepare_job
 from geosam.ledger import Ledger
+from geosam.loading import load, sized
 from geosam.masks import SKIPPED_NODATA
 from geosam.models.mask_generation import recorded_rules
 from geosam.mosaic import Work
 from geosam.options import Options
-from geosam.pipeline import Prepared, TileWork, load, sized, tiles_of, work_on_group
+from geosam.pipeline import Prepared, TileWork, tiles_of, work_on_group
 from geosam.resume import settle
-from geosam.runs import (
-    Job,
-    TileRow,
-    crew_of,
-    draw_quicklook,
-    identity,
-    keep_of,
-    open_job,
-    prepare_job,
-    run_table,
-    tile_table,
-    with_faults,
-)
+from geosam.runs import draw_quicklook
 from geosam.segments.drawing import segment_layer
 from geosam.segments.finding import find_pieces, pieces_kept
 from geosam.segments.joining import join
 from geosam.segments.labels import label_raster
 from geosam.segments.pieces import Pieces
+from geosam.tables import TileRow, run_table, tile_table, with_faults
 from geosam.tiles import TileGroup, group_tiles
 from geosam.types import Model
 from geosam.vectors import MIN_AREA_PX
 from geosam.views import Looks, pixel_m
+from geosam.workers import crew_of
 from geosam.workspace import Targets, publish
 
 MAX_SHARE = 0.5

@@ -11,7 +11,7 @@ from geosam.cli import flags, text
 from geosam.cli.messages import SOME_TILES_FAILED, say
 
 if TYPE_CHECKING:
-    from geosam.runs import Report
+    from geosam.report import Report
 
 EXAMPLES = """\b
 Examples:

@@ -1,0 +1,41 @@
+"""What a run did, for a person and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    output: str
+    """The GeoPackage."""
+    files: tuple[str, ...]
+    """Everything that was written."""
+    notes: tuple[str, ...]
+    """What was chosen, in sentences."""
+    outlines: int
+    """Polygons of water."""
+    islands: int
+    """Holes in them."""
+    water_m2: float
+    """Area of the outlines on the ground."""
+    water_share: float
+    """Part of the valid pixels that is water."""
+    resolution_m: float
+    """Pixel of the grid that the model worked on, on the ground."""
+    tiles: dict[str, int]
+    """Number of tiles by status."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each step; ``total`` is all of it."""
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 1 if some tiles failed."""
+        return 1 if self.tiles.get("failed") else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-ready values."""
+        return asdict(self)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a run did."""
+@dataclass(frozen=True, kw_only=True)
+class TileReport:
+    """What a run over the tiles of a scene did, whatever it looked for."""
 
     output: str
     """The GeoPackage."""
@@ -16,14 +16,6 @@ class Report:
     """Everything that was written."""
     notes: tuple[str, ...]
     """What was chosen, in sentences."""
-    outlines: int
-    """Polygons of water."""
-    islands: int
-    """Holes in them."""
-    water_m2: float
-    """Area of the outlines on the ground."""
-    water_share: float
-    """Part of the valid pixels that is water."""
     resolution_m: float
     """Pixel of the grid that the model worked on, on the ground."""
     tiles: dict[str, int]
@@ -39,3 +31,17 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(TileReport):
+    """What a run that looked for water did."""
+
+    outlines: int
+    """Polygons of water."""
+    islands: int
+    """Holes in them."""
+    water_m2: float
+    """Area of the outlines on the ground."""
+    water_share: float
+    """Part of the valid pixels that is water."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import geopandas as gpd
@@ -12,8 +13,10 @@ import pandas as pd
 import shapely
 
 from geosam import __version__
+from geosam.clock import Clock
 from geosam.ground import moved
 from geosam.job import Job
+from geosam.layers import LAYERS
 from geosam.masks import FAILED, TileMask
 from geosam.pipeline import Prepared
 from geosam.raster import Faults, fingerprint
@@ -61,25 +64,56 @@ def _boxes(rows: Sequence[TileRow], prepared: Prepared) -> np.ndarray:
     return moved(shapely.box(*corners.reshape(-1, 4).T), prepared.grid.geobox.affine)
 
 
+def run_row(
+    command: str,
+    source: str,
+    parameters: Mapping[str, Any],
+    started: datetime,
+    clock: Clock,
+    **known: str,
+) -> pd.DataFrame:
+    """Return the row of the layer ``runs`` of any command; what is not `known` stays empty.
+
+    Parameters
+    ----------
+    command
+        Its name.
+    source
+        The files that it read.
+    parameters
+        Its options, kept as JSON.
+    started, clock
+        When it began, and how long it has taken.
+    **known
+        Other columns of the layer.
+    """
+    row = dict.fromkeys(LAYERS["runs"].columns, "") | {
+        "geosam_version": __version__,
+        "command": command,
+        "scene": source,
+        "parameters": json.dumps(parameters, default=str),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": clock.seconds()["total"],
+        **known,
+    }
+    return pd.DataFrame([row])
+
+
 def run_table(
     job: Job, prepared: Prepared, command: str = "segment", more: dict[str, Any] | None = None
 ) -> pd.DataFrame:
     """Return the row of the layer ``runs``, with parameters beyond the options in `more`."""
     decision = prepared.decision
-    row = {
-        "geosam_version": __version__,
-        "command": command,
-        "scene": ", ".join(job.source.paths),
-        "scene_fingerprint": fingerprint(job.source),
-        "bands": ", ".join(job.views.roles),
-        "stretch": json.dumps(decision.stretch.to_dict()),
-        "model": prepared.model.name,
-        "model_sha256": prepared.model.signature,
-        "prompts": decision.source,
-        "parameters": json.dumps(
-            {**job.options.to_dict(), **(more or {}), "notes": decision.notes}, default=str
-        ),
-        "started": job.started.isoformat(timespec="seconds"),
-        "seconds": job.clock.seconds()["total"],
-    }
-    return pd.DataFrame([row])
+    return run_row(
+        command,
+        ", ".join(job.source.paths),
+        {**job.options.to_dict(), **(more or {}), "notes": decision.notes},
+        job.started,
+        job.clock,
+        scene_fingerprint=fingerprint(job.source),
+        bands=", ".join(job.views.roles),
+        stretch=json.dumps(decision.stretch.to_dict()),
+        model=prepared.model.name,
+        model_sha256=prepared.model.signature,
+        prompts=decision.source,
+    )

@@ -45,6 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     import geosam
     from geosam.options import Options
+    from geosam.pipeline import sized
     from geosam.testing import write_scene
 
     with tempfile.TemporaryDirectory() as name:
@@ -52,7 +53,7 @@ def main() -> None:
         model = geosam.load_model(arguments.model or str(write_vit_b(folder / "vit-b")))
         side = arguments.tiles * (model.size - model.size // 4)
         scene = Path(write_scene(folder, shape=(side, side), seed=1, nir=False)[0])
-        batch = Options().batch_size
+        batch = sized(Options(), model).batch_size or 1
         encode_tiles(model, 1, 1)
         print(f"{'':22} {'clock, s':>9} {'processor, s':>13} {'tiles':>6}")
         ratios = []

@@ -22,9 +22,9 @@ import geosam
 from geosam.coarse import NETWORK_BATCH
 from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 from geosam.options import Options
+from geosam.pipeline import sized
 from geosam.types import PixelPrompts
 
-BATCH = Options().batch_size
 ROUND_PX = 1 << 20
 """Pixels a thread in a round, about."""
 LOOKS = 2 * (1 + 1 / 4)
@@ -52,18 +52,19 @@ def measure(threads: int, precision: str, busy: bool) -> dict[str, float]:
     torch.set_num_threads(1)
     coarse = load_learned(precision=precision)
     model = geosam.load_model(precision=precision)
+    batch = sized(Options(), model).batch_size or 1
     rng = np.random.default_rng(0)
     wide = rng.random((NETWORK_BATCH, 3, COARSE_TILE_PX, COARSE_TILE_PX), np.float32)
-    tiles = rng.random((BATCH, 3, model.size, model.size), np.float32)
+    tiles = rng.random((batch, 3, model.size, model.size), np.float32)
     features = model.encode(tiles)
     mask = np.zeros((1, model.size, model.size), bool)
     mask[:, 100:150] = True
     prompt = PixelPrompts(np.full((1, 5, 2), 120.5), np.ones((1, 5), int), masks=mask)
-    area = BATCH * model.size**2
+    area = batch * model.size**2
     work: dict[str, tuple[Callable[[int], object], int]] = {
         "coarse": (lambda _: coarse.predict(wide), wide[:, 0].size),
         "encoder": (lambda _: model.encode(tiles), area),
-        "decoder": (lambda _: model.decode(features, [prompt] * BATCH), area),
+        "decoder": (lambda _: model.decode(features, [prompt] * batch), area),
     }
     return {name: seconds_per_pixel(*pair, threads, busy) for name, pair in work.items()}
 

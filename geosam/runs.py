@@ -53,7 +53,7 @@ from geosam.pipeline import (
 from geosam.progress import SILENT
 from geosam.prompts.automatic import NODATA, coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
-from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene
+from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene, preview
 from geosam.resume import describe_run, settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
 from geosam.rivers.scene_edge import footprint
@@ -542,8 +542,9 @@ def draw_quicklook(job: Job, found: gpd.GeoDataFrame, title: str | None = None) 
     wanted = [role for role in ("red", "green", "blue") if role in job.views.roles]
     bands = wanted if len(wanted) == 3 else list(job.views.roles[:3])
     bands = bands if len(bands) == 3 else [bands[0]] * 3
-    picture = job.views.preview.sel(band=bands)
-    stretched = picture.copy(data=fit_stretch(job.views.preview, bands).apply(picture.values))
+    seen = job.views.preview
+    picture = (preview(job.source, whole=True) if "sampled" in seen.attrs else seen).sel(band=bands)
+    stretched = picture.copy(data=fit_stretch(seen, bands).apply(picture.values))
     quicklook(stretched, found, job.folder / "quicklook.png", title=title)
 
 

@@ -57,7 +57,8 @@ class Views(Looks):
     """A whole scene, and how any part of it is looked at."""
 
     preview: xr.DataArray
-    """The whole scene, decimated, in memory, whatever part `scene` covers."""
+    """The whole scene, decimated, in memory, whatever part `scene` covers; of a very large one a sample,
+    see :func:`geosam.raster.preview`."""
     around: Around
     """Looks at parts. It holds neither pixels nor graphs, so that it can be sent to a worker."""
 

@@ -98,7 +98,7 @@ def _sampled(
     look = task(load_pixels, source=source, tell=tell)
     seen, near = [], []
     for number, cells in enumerate(_neighbours(source, grid, step, every)):
-        stored = [cell for cell in cells if not is_void(source, _native(source, cell, step))]
+        stored = [cell for cell in cells if not is_void(source, _inner(source, cell, step))]
         if stored:
             seen.append(stored[int(np.random.default_rng(number).integers(len(stored)))])
             near.append(stored)
@@ -130,9 +130,10 @@ def _neighbours(source: Source, grid: GeoBox, step: int, every: int) -> Iterator
             ]
 
 
-def _native(source: Source, cell: Window, step: int) -> GeoBox:
-    whole = Window(0, 0, *source.geobox.shape)
-    wide = Window(cell.row * step, cell.col * step, cell.height * step, cell.width * step)
-    inside = wide.intersection(whole)
-    assert inside is not None
-    return source.geobox[inside.slices()]
+def _inner(source: Source, cell: Window, step: int) -> GeoBox:
+    """Return the middle of a cell on the scene's own grid: a cell whose neighbour is stored may be void."""
+    height, width = source.geobox.shape
+    top, left = cell.row * step, cell.col * step
+    bottom, right = min(cell.row_end * step, height), min(cell.col_end * step, width)
+    row, col = (bottom - top) // 8, (right - left) // 8
+    return source.geobox[top + row : bottom - row, left + col : right - col]

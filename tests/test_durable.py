@@ -29,8 +29,8 @@ GRID = TileGrid(BOX, 32, 8)
 def look_at(values):
     """Views of a scene of one band, whose working grid is its own."""
     scene = on_grid(da.from_array(values, 32), BOX).expand_dims(band=["pan"])
-    whole = Looks(scene, scene, scene[:, ::2, ::2])
-    return Views(scene, scene, whole.wider, scene, around=partial(_around_array, whole=whole))
+    whole = Looks(scene, scene, lambda: scene[:, ::2, ::2])
+    return Views(scene, scene, whole.widen, scene, around=partial(_around_array, whole=whole))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -116,8 +117,10 @@ def read(
     side = tuple(sizes[0] for sizes in blocks)
     load = partial(_load, source=source, grid=grid, side=side, tell=tell)
     data = da.map_blocks(
-        load, chunks=((n_bands,), *blocks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
-    )
+        load, chunks=((n_bands,), *blocks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+        # A name from what is read would take as long to find as a small part to read.
+        name=f"read-{uuid4().hex}",
+    )  # fmt: skip
     coords = {"band": list(source.names.names), **xr_coords(grid, always_yx=True)}
     first = source.parts[0]
     plain = set(first.scales) == {1.0} and set(first.offsets) == {0.0}

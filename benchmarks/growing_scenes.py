@@ -1,12 +1,14 @@
 """Memory and time of the main job as scenes grow, each in a process of its own.
 
     python benchmarks/growing_scenes.py [--sizes 4096 8192 16384 32768 65536] [--model river-tiny|nothing]
-        [--workers N] [--plot memory.png]
+        [--share 0.0625] [--tile 256] [--workers N] [--plot memory.png]
+    python benchmarks/growing_scenes.py --sizes 15168 --share 1 --model nothing --tile 64 [--workers 2]
 
-Valid data lie in a sixteenth of the rows, the rest is nodata that is not stored. Prints the peak memory of
+Valid data lie in a share of the rows, the rest is nodata that is not stored. Prints the peak memory of
 the process tree and of the process that was started, milliseconds a tile, and the time until the first
-block was finished. `nothing` is a model that does nothing, to see what everything else costs. The plot
-shows the memory of the last and largest scene over time.
+block was finished. `nothing` is a model that does nothing, to see what everything else costs; `--tile` is
+its size, and the second command gives it 99,856 tiles that all have data. The plot shows the memory of the
+last and largest scene over time.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ class Nothing:
         )
 
 
-def write_scene(path: Path, size: int) -> None:
-    """Write water and land in the first sixteenth of the rows; the rest is never written."""
+def write_scene(path: Path, size: int, share: float) -> None:
+    """Write water and land in the first rows; the rest is never written."""
     profile = {
         "driver": "GTiff", "dtype": "uint16", "count": 4, "height": size, "width": size,
         "crs": "EPSG:32633", "transform": Affine(10, 0, 4e5, 0, -10, 5.4e6), "nodata": 0,
@@ -56,12 +58,12 @@ def write_scene(path: Path, size: int) -> None:
         "zlevel": 1, "sparse_ok": True, "bigtiff": "yes",
     }  # fmt: skip
     rng = np.random.default_rng(0)
-    cols = np.arange(size)
+    cols, valid = np.arange(size), round(size * share)
     with rasterio.open(path, "w", **profile) as target:
         for band, name in enumerate(("red", "green", "blue", "nir"), start=1):
             target.set_band_description(band, name)
-        for row in range(0, size // 16, BAND_PX):
-            height = min(BAND_PX, size // 16 - row)
+        for row in range(0, valid, BAND_PX):
+            height = min(BAND_PX, valid - row)
             rows = np.arange(row, row + height)[:, None]
             water = np.abs(rows % 1024 - 500 - 200 * np.sin(cols / 300)) < 40
             values = np.where(
@@ -73,11 +75,11 @@ def write_scene(path: Path, size: int) -> None:
             target.write((values * noise).astype("uint16"), window=window)
 
 
-def run_one(path: Path, model: str, workers: int | None) -> None:
+def run_one(path: Path, model: str, tile: int, workers: int | None) -> None:
     """Run the main job in this process and print what it did."""
     import geosam
 
-    chosen = Nothing() if model == "nothing" else model
+    chosen = Nothing(tile) if model == "nothing" else model
     prompts = "none" if model == "nothing" else "auto"
     report = geosam.run(
         path,
@@ -109,9 +111,9 @@ class Watched:
     """What it printed."""
 
 
-def watch(path: Path, model: str, workers: int | None) -> Watched:
+def watch(path: Path, model: str, tile: int, workers: int | None) -> Watched:
     """Run in a process of its own, and look at it twenty times a second."""
-    command = [sys.executable, __file__, "--one", str(path), "--model", model]
+    command = [sys.executable, __file__, "--one", str(path), "--model", model, f"--tile={tile}"]
     command += [f"--workers={workers}"] if workers else []
     started, first = time.perf_counter(), 0.0
     times, tree, client = [], [], []
@@ -155,20 +157,22 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 8192, 16384, 32768, 65536])
     parser.add_argument("--model", default="river-tiny")
+    parser.add_argument("--tile", type=int, default=256, help="side of the tiles of `nothing`")
+    parser.add_argument("--share", type=float, default=1 / 16, help="rows that have data")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        run_one(arguments.one, arguments.model, arguments.workers)
+        run_one(arguments.one, arguments.model, arguments.tile, arguments.workers)
         return
     names = ("side, px", "peak, GB", "client, GB", "total, s", "first block, s")
     print(*(f"{name:>14}" for name in names), " tiles, steps")
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
             path = Path(folder) / f"{size}.tif"
-            write_scene(path, size)
-            seen = watch(path, arguments.model, arguments.workers)
+            write_scene(path, size, arguments.share)
+            seen = watch(path, arguments.model, arguments.tile, arguments.workers)
             numbers = (max(seen.tree), max(seen.client), seen.times[-1], seen.first)
             print(f"{size:14}", *(f"{n:14.2f}" for n in numbers), f" {seen.told}", flush=True)
             path.unlink()

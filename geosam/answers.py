@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from geosam.types import Window
 
 _NAMES = ("weighted", "weights", "skipped")
 """The planes of an answer. Pieces of them that are zero throughout are not written."""
+_KEPT = tuple(field.name for field in fields(TileMask) if field.name != "logits")
+"""What is kept of a tile."""
 _SIDES: tuple[Index, ...] = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
 """Where the groups lie that an answer reaches, row by row."""
 
@@ -120,7 +122,7 @@ def _piece(name: str, side: Index) -> str:
 
 
 def _pack(masks: Sequence[TileMask]) -> dict[str, np.ndarray]:
-    rows = [{**asdict(mask), "logits": None} for mask in masks]
+    rows = [{name: getattr(mask, name) for name in _KEPT} for mask in masks]
     return {"json": np.frombuffer(json.dumps(rows).encode(), np.uint8)}
 
 

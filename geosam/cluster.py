@@ -15,6 +15,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from geosam import __version__
-from geosam.crew import FINISHING, results
+from geosam.crew import FINISHING, Needs, nothing, results
 from geosam.errors import GeosamWarning, OptionError, WorkerError
 from geosam.progress import Bar
 
@@ -42,7 +43,18 @@ class Cluster:
     client: Client
     """Speaks to the scheduler."""
 
-    def do(self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar) -> list[Any]:
+    @property
+    def most(self) -> int:
+        """Pieces of work that are handed out at once."""
+        return AHEAD * max(1, sum(self.client.nthreads().values()))
+
+    def do(
+        self,
+        function: Callable[[Any], Any],
+        items: Iterable[Any],
+        bar: Bar,
+        needs: Needs = nothing,
+    ) -> list[Any]:
         """Do pieces of work; see :class:`geosam.crew.Crew`.
 
         Raises
@@ -54,11 +66,10 @@ class Cluster:
         # All that the pieces share is sent once, and can be sent again to a worker that takes the
         # place of one that died.
         shared = self.client.submit(pickle.loads, _packed(function), pure=False)
-        submitted = (self.client.submit(_call, shared, item, pure=False) for item in items)
-        most = AHEAD * max(1, sum(self.client.nthreads().values()))
+        submit = partial(self.client.submit, _call, shared, pure=False)
         try:
             with self.client.as_current():
-                return results(submitted, flying, most, wait, bar)
+                return results(submit, items, flying, self.most, wait, bar, needs)
         except KeyboardInterrupt:
             warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
             with self.client.as_current():

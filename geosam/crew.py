@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,10 +17,29 @@ AHEAD = 4
 """Pieces of work that wait for each worker, so that none is idle and none are many."""
 
 
-class Crew(Protocol):
-    """Does pieces of work that do not depend on one another."""
+Needs = Callable[[int], Collection[int]]
+"""The number of a piece of work -> those of earlier ones that must be over before it is handed out."""
 
-    def do(self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar) -> list[Any]:
+
+def nothing(number: int) -> Collection[int]:
+    """Say that a piece of work needs no other."""
+    return ()
+
+
+class Crew(Protocol):
+    """Does pieces of work side by side."""
+
+    @property
+    def most(self) -> int:
+        """Pieces of work that are handed out at once."""
+
+    def do(
+        self,
+        function: Callable[[Any], Any],
+        items: Iterable[Any],
+        bar: Bar,
+        needs: Needs = nothing,
+    ) -> list[Any]:
         """Call a function with each item, and return what it gives, in their order.
 
         Parameters
@@ -31,6 +50,8 @@ class Crew(Protocol):
             Taken one by one, no more than :data:`AHEAD` a worker before they are worked on.
         bar
             Shows how far it is.
+        needs
+            What an item must wait for.
 
         Raises
         ------
@@ -46,14 +67,27 @@ class Threads:
     workers: int
     """How many work side by side."""
 
-    def do(self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar) -> list[Any]:
+    @property
+    def most(self) -> int:
+        """Pieces of work that are handed out at once."""
+        return AHEAD * self.workers
+
+    def do(
+        self,
+        function: Callable[[Any], Any],
+        items: Iterable[Any],
+        bar: Bar,
+        needs: Needs = nothing,
+    ) -> list[Any]:
         """Do pieces of work; see :class:`Crew`."""
         flying: dict[Any, int] = {}
         # The pool is waited for, whatever ends the work.
         with ThreadPoolExecutor(self.workers) as pool:
-            submitted = (pool.submit(function, item) for item in items)
             try:
-                return results(submitted, flying, AHEAD * self.workers, wait, bar)
+                return results(
+                    lambda item: pool.submit(function, item),
+                    items, flying, self.most, wait, bar, needs,
+                )  # fmt: skip
             except KeyboardInterrupt:
                 warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
                 raise
@@ -64,18 +98,22 @@ class Threads:
 
 
 def results(
-    submitted: Iterable[Any],
+    submit: Callable[[Any], Any],
+    items: Iterable[Any],
     flying: dict[Any, int],
     most: int,
     wait: Callable[..., Any],
     bar: Bar,
+    needs: Needs = nothing,
 ) -> list[Any]:
-    """Return the results of futures, and have no more than some of them unfinished.
+    """Hand out items, and return what comes of them, with no more than some of them unfinished.
 
     Parameters
     ----------
-    submitted
-        Submits one with every step.
+    submit
+        Hands out an item and gives its future.
+    items
+        Taken one by one.
     flying
         Holds those that are not finished, whatever happens, with their numbers.
     most
@@ -84,6 +122,8 @@ def results(
         Waits for futures of this kind, as :func:`concurrent.futures.wait` does.
     bar
         Moves on with every result.
+    needs
+        What an item waits for.
     """
     found: dict[int, Any] = {}
 
@@ -92,8 +132,10 @@ def results(
             found[flying.pop(future)] = future.result()
             bar.update()
 
-    for number, future in enumerate(submitted):
-        flying[future] = number
+    for number, item in enumerate(items):
+        while any(needed not in found for needed in needs(number)):
+            land()
+        flying[submit(item)] = number
         if len(flying) >= most:
             land()
     while flying:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,17 +27,16 @@ from geosam.kept import Kept, KeptPrompts, cut_blocks, group_blocks, on_grid
 from geosam.ledger import Index, Ledger
 from geosam.masks import SKIPPED_NODATA, TileMask
 from geosam.mosaic import UNKNOWN, Answer, Mosaic, Work, blended, work_task
-from geosam.progress import SILENT, Bar, count
+from geosam.progress import Bar, count
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import ScenePrompts, to_arrays
+from geosam.sweep import Kind, sweep
 from geosam.tiles import TileGrid, TileGroup, around, group_tiles
 from geosam.types import Window
 from geosam.views import Around, Looks, Views, covering
 
 BLOCK_PX = 1024
 """Side of the blocks of a raster."""
-BAND_BLOCKS = 128
-"""Blocks of a mosaic that are made together at least, so that workers seldom wait for the last of them."""
 _LABELS = {"coarse": "Coarse mask", "segment_prompts": "Prompts", "learned_wider": "Learned wide"}
 
 Step = Callable[[Looks], xr.DataArray]
@@ -146,15 +144,15 @@ class Durable:
             _keep_answer, lay=lay, around=self.views.around, grid=grid.geobox, answers=answers
         )
         join = partial(_blend_block, kept=kept, answers=answers)
-        done = ledger.finished()
-        with self._count(name, len(groups), len(done)) as bar:
-            for band in bands(sorted(groups)):
-                missing = [index for index in band if index not in done]
-                needed = {near for index in missing for near in around(index)} & set(groups)
-                asked = sorted(needed - answers.finished()) if needed else []
-                self.crew.do(ask, (groups[index] for index in asked), SILENT)
-                self.crew.do(join, (_with_near(groups, index) for index in missing), bar)
-                answers.drop_planes(band[-1][0])
+        advance = partial(_advance, ask=ask, join=join, answers=answers)
+        missing = set(groups) - ledger.finished()
+        needed = {near for index in missing for near in around(index)} & set(groups)
+        asked = needed - answers.finished() if needed else needed
+        stages = sweep(sorted(groups), asked, missing, self.crew.most)
+        done = 2 * len(groups) - len(asked) - len(missing)
+        with self._count(name, len(stages) + done, done) as bar:
+            items = ((stage.kind, *_with_near(groups, stage.index)) for stage in stages)
+            self.crew.do(advance, items, bar, lambda number: stages[number].needs)
         return kept
 
     def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> KeptPrompts:
@@ -256,17 +254,32 @@ def _keep_answer(group: TileGroup, answers: Answers, **how: Any) -> None:
     answers.keep(group, answer(group, **how))
 
 
-def _blend_block(item: tuple[TileGroup, list[Index]], kept: Kept, answers: Answers) -> None:
-    group, near = item
+def _with_near(groups: Mapping[Index, TileGroup], index: Index) -> tuple[TileGroup, list[Index]]:
+    return groups[index], [near for near in around(index) if near in groups]
+
+
+def _advance(
+    item: tuple[Kind, TileGroup, list[Index]],
+    ask: Callable[[TileGroup], None],
+    join: Callable[[TileGroup, list[Index]], None],
+    answers: Answers,
+) -> None:
+    """Do a stage of a mosaic."""
+    kind, group, near = item
+    if kind == "ask":
+        ask(group)
+    elif kind == "blend":
+        join(group, near)
+    else:
+        answers.drop_planes(group.index[0])
+
+
+def _blend_block(group: TileGroup, near: list[Index], kept: Kept, answers: Answers) -> None:
     window = kept.blocks.window(group.index)
     whole = answers.blend(group, near)
     if whole is None:
         whole = np.full((group.core.height, group.core.width), UNKNOWN, np.float32)
     kept.save(group.index, whole[window.slices(group.core)])
-
-
-def _with_near(groups: Mapping[Index, TileGroup], index: Index) -> tuple[TileGroup, list[Index]]:
-    return groups[index], [near for near in around(index) if near in groups]
 
 
 def _draw_group(group: TileGroup, draw: Draw, around: Around, kept: KeptPrompts) -> None:
@@ -299,12 +312,3 @@ def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
 def compute(lazy: Any) -> Any:
     """Compute here and now: pieces of work are done side by side, and what is in one is not."""
     return dask.compute(lazy, scheduler="synchronous")[0]
-
-
-def bands(indices: Sequence[Index]) -> Iterator[list[Index]]:
-    """Cut blocks, which are in the order of their rows, into bands of whole rows."""
-    rows = [list(row) for _, row in groupby(indices, key=lambda index: index[0])]
-    across = max((len(row) for row in rows), default=1)
-    height = -(-BAND_BLOCKS // across)
-    for start in range(0, len(rows), height):
-        yield list(chain.from_iterable(rows[start : start + height]))

@@ -29,6 +29,7 @@ from geosam.pipeline import SEGMENT, Prepared, segment_prepared
 from geosam.probability import mask_of_stored, water_probability
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
+from geosam.raster import preview
 from geosam.report import Report
 from geosam.resume import settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
@@ -202,8 +203,9 @@ def draw_quicklook(job: Job, found: gpd.GeoDataFrame, title: str | None = None) 
     wanted = [role for role in ("red", "green", "blue") if role in job.views.roles]
     bands = wanted if len(wanted) == 3 else list(job.views.roles[:3])
     bands = bands if len(bands) == 3 else [bands[0]] * 3
-    picture = job.views.preview.sel(band=bands)
-    stretched = picture.copy(data=fit_stretch(job.views.preview, bands).apply(picture.values))
+    seen = job.views.preview
+    picture = (preview(job.source, whole=True) if "sampled" in seen.attrs else seen).sel(band=bands)
+    stretched = picture.copy(data=fit_stretch(seen, bands).apply(picture.values))
     quicklook(stretched, found, job.folder / "quicklook.png", title=title)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,13 @@ class Looks:
     working: xr.DataArray
     """On the grid the model sees, lazy. Its origin is snapped to that of the CRS, so it may begin
     less than one of its pixels before the scene."""
-    wider: xr.DataArray
-    """At half the resolution of `working`, lazy: more context for the coarse network."""
+    widen: Callable[[], xr.DataArray]
+    """Gives `wider`, which few steps need."""
+
+    @cached_property
+    def wider(self) -> xr.DataArray:
+        """At half the resolution of `working`, lazy: more context for the coarse network."""
+        return self.widen()
 
     @property
     def is_refined(self) -> bool:
@@ -57,7 +62,8 @@ class Views(Looks):
     """A whole scene, and how any part of it is looked at."""
 
     preview: xr.DataArray
-    """The whole scene, decimated, in memory, whatever part `scene` covers."""
+    """The whole scene, decimated, in memory, whatever part `scene` covers; of a very large one a sample,
+    see :func:`geosam.raster.preview`."""
     around: Around
     """Looks at parts. It holds neither pixels nor graphs, so that it can be sent to a worker."""
 
@@ -94,7 +100,7 @@ def view_source(
     whole = _look(source, native, factor, tell, chunks)
     around = partial(_around_source, source=source, native=native, factor=factor, tell=tell)
     return Views(
-        whole.scene, whole.working, whole.wider, preview(source, PREVIEW_PX), around=around
+        whole.scene, whole.working, whole.widen, preview(source, PREVIEW_PX), around=around
     )
 
 
@@ -104,7 +110,7 @@ def _look(
     look = partial(read, source, chunks=chunks, tell=tell)
     scene = look(geobox=native)
     working = scene if factor == 1 else look(geobox=zoom(native, factor))
-    return Looks(scene, working, look(geobox=zoom(working.odc.geobox, 2)))
+    return Looks(scene, working, partial(look, geobox=zoom(working.odc.geobox, 2)))
 
 
 def _around_source(
@@ -152,17 +158,18 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     step = max(1, -(-max(geobox.shape) // PREVIEW_PX))
     small = scene[:, ::step, ::step].compute()
     working = _regrid(scene, geobox, factor)
-    whole = Looks(scene, working, coarsen(working, 2))
+    whole = Looks(scene, working, partial(coarsen, working, 2))
     around = partial(_around_array, whole=whole)
-    return Views(whole.scene, whole.working, whole.wider, small, around=around)
+    return Views(whole.scene, whole.working, whole.widen, small, around=around)
 
 
 def _around_array(part: GeoBox, whole: Looks) -> Looks:
     """Cut a part out of the looks at the whole."""
-    views = (whole.scene, whole.working, whole.wider)
-    windows = (covering(part, view.odc.geobox) for view in views)
-    cut = (view[(..., *window.slices())] for view, window in zip(views, windows, strict=True))
-    return Looks(*cut)
+
+    def cut(view: xr.DataArray) -> xr.DataArray:
+        return view[(..., *covering(part, view.odc.geobox).slices())]
+
+    return Looks(cut(whole.scene), cut(whole.working), lambda: cut(whole.wider))
 
 
 def pixel_m(geobox: GeoBox) -> float:

@@ -1,5 +1,6 @@
 """Blocks kept on disk are those that one lazy graph gives, whoever makes them and in whatever bands."""
 
+import time
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,12 +13,13 @@ from test_mosaic import BOX, field_of
 
 from geosam.clock import Clock
 from geosam.crew import Threads
-from geosam.durable import Durable, bands
+from geosam.durable import Durable
 from geosam.kept import on_grid
 from geosam.ledger import Ledger
 from geosam.masks import TileMask
 from geosam.mosaic import Answer, Mosaic, Work, accumulate, blended
 from geosam.progress import SILENT
+from geosam.sweep import sweep
 from geosam.tiles import TileGrid, around, group_tiles
 from geosam.views import Looks, Views, _around_array, covering
 
@@ -27,8 +29,8 @@ GRID = TileGrid(BOX, 32, 8)
 def look_at(values):
     """Views of a scene of one band, whose working grid is its own."""
     scene = on_grid(da.from_array(values, 32), BOX).expand_dims(band=["pan"])
-    whole = Looks(scene, scene, scene[:, ::2, ::2])
-    return Views(scene, scene, whole.wider, scene, around=partial(_around_array, whole=whole))
+    whole = Looks(scene, scene, lambda: scene[:, ::2, ::2])
+    return Views(scene, scene, whole.widen, scene, around=partial(_around_array, whole=whole))
 
 
 @pytest.fixture
@@ -61,9 +63,11 @@ class Laid:
         return Mosaic(grid, group_tiles(grid, 1), work)
 
 
-@pytest.mark.parametrize("least", [1, 30, 1000])
-def test_a_mosaic_in_bands_is_that_of_one_graph_and_asks_each_group_once(keep, monkeypatch, least):
-    monkeypatch.setattr("geosam.durable.BAND_BLOCKS", least)
+@pytest.mark.parametrize("ahead", [1, 4, 100])
+def test_a_mosaic_row_by_row_is_that_of_one_graph_and_asks_each_group_once(
+    keep, monkeypatch, ahead
+):
+    monkeypatch.setattr("geosam.crew.AHEAD", ahead)
     laid, groups = Laid(), group_tiles(GRID, 1)
     kept = keep.mosaic(laid, GRID, 1, "segment").lazy().values
     assert sorted(laid.asked) == sorted(groups)
@@ -87,8 +91,7 @@ def test_what_is_kept_is_not_made_again(keep):
     assert first.tobytes() == again.tobytes()
 
 
-def test_planes_are_dropped_when_no_block_needs_them(keep, monkeypatch):
-    monkeypatch.setattr("geosam.durable.BAND_BLOCKS", 1)
+def test_planes_are_dropped_when_no_block_needs_them(keep):
     keep.mosaic(Laid(), GRID, 1, "segment")
     left = Ledger(keep.folder / "segment.answers" / "planes").finished()
     assert {row for row, _ in left} == {max(row for row, _ in group_tiles(GRID, 1))}
@@ -130,14 +133,6 @@ def test_a_part_of_another_grid_covers_what_was_asked_for():
     assert (back.row, back.col, back.height, back.width) == (3, 10, 4, 1)
 
 
-def test_bands_hold_every_block_once_in_whole_rows(monkeypatch):
-    monkeypatch.setattr("geosam.durable.BAND_BLOCKS", 20)
-    blocks = [(row, col) for row in range(-3, 40) for col in range(7)]
-    cut = list(bands(blocks))
-    assert [index for band in cut for index in band] == blocks
-    assert {len(band) for band in cut[:-1]} == {3 * 7}
-
-
 def test_no_more_work_is_handed_out_than_a_few_pieces_a_worker():
     taken, done = [], []
 
@@ -149,3 +144,50 @@ def test_no_more_work_is_handed_out_than_a_few_pieces_a_worker():
     results = Threads(2).do(lambda n: done.append(n) or n * n, items(), SILENT)
     assert results == [n * n for n in range(50)]
     assert max(n - k for n, k in enumerate(taken)) <= 9
+
+
+def test_a_piece_of_work_waits_for_what_it_needs():
+    over, seen = set(), {}
+
+    def work(number):
+        time.sleep(0.002 * ((7 * number) % 5))
+        seen[number] = set(over)
+        over.add(number)
+
+    def needs(number):
+        return [k for k in (number - 1, number - 5) if k >= 0 and number % 3 == 0]
+
+    Threads(4).do(work, range(40), SILENT, needs)
+    assert all(set(needs(number)) <= seen[number] for number in range(40))
+    assert any(number - 1 not in seen[number] for number in range(1, 40))  # the others do not wait
+
+
+@pytest.mark.parametrize("ahead", [1, 8, 50])
+def test_a_sweep_asks_before_it_blends_and_drops_what_nobody_needs(ahead):
+    groups = [(row, col) for row in range(-1, 9) for col in range(4)]
+    missing = {index for index in groups if index != (3, 2)}
+    asked = {index for index in groups if index[0] != 0}
+    stages = sweep(groups, asked, missing, ahead)
+    at = {(stage.kind, stage.index): number for number, stage in enumerate(stages)}
+    assert {index for kind, index in at if kind == "ask"} == asked
+    assert {index for kind, index in at if kind == "blend"} == missing
+    for number, stage in enumerate(stages):
+        assert all(needed < number for needed in stage.needs)
+    for index in missing:
+        needed = {at["ask", near] for near in around(index) if near in asked}
+        assert set(stages[at["blend", index]].needs) == needed
+    for kind, index in at:
+        if kind == "drop":  # planes above this row: all blocks that they reach are blended
+            over = _all_before(stages, at[kind, index])
+            assert {at["blend", i] for i in missing if i[0] <= index[0]} <= over
+
+
+def _all_before(stages, number):
+    """Numbers of all stages that must be over before one, however indirectly."""
+    over, left = set(), list(stages[number].needs)
+    while left:
+        k = left.pop()
+        if k not in over:
+            over.add(k)
+            left += stages[k].needs
+    return over

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
+import geosam.raster.decimated
 from geosam.errors import BandError, GeosamWarning, InputError, OptionError
 from geosam.raster import (
     coarsen,
@@ -765,3 +766,57 @@ def test_blocks_are_cached_between_the_pixels_of_a_thinned_out_read(tmp_path):
     start = time.process_time()
     inspect_scene(path)
     assert time.process_time() - start < 1
+
+
+@pytest.fixture
+def few_pixels(monkeypatch):
+    """A large scene is one of more than 400 px square, looked at in cells of 64."""
+    monkeypatch.setattr("geosam.raster.decimated.MOST_READ_PX", 400**2)
+    monkeypatch.setattr("geosam.raster.decimated.CELL_PX", 64)
+
+
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 64, "blockysize": 64}, {}])
+def test_of_a_large_scene_without_overviews_a_sample_is_looked_at(
+    tmp_path, few_pixels, monkeypatch, layout
+):
+    rows, cols = np.mgrid[:1000, :1100]
+    water = np.abs(rows - 500 - 200 * np.sin(cols / 150)) < 120
+    pixels = np.where(water, 40, 120) + np.random.default_rng(0).integers(0, 30, (3, 1000, 1100))
+    path = write(tmp_path / "a.tif", pixels.astype(np.uint8), **layout)
+    seen = []
+    load = geosam.raster.decimated.load_pixels
+
+    def counted(source, grid, tell):
+        seen.append(100 * grid.shape[0] * grid.shape[1])
+        return load(source, grid, tell)
+
+    monkeypatch.setattr("geosam.raster.decimated.load_pixels", counted)
+    source = inspect_scene(path)
+    small, whole = preview(source, max_px=110), preview(source, max_px=110, whole=True)
+    assert small.attrs["sampled"] and "sampled" not in whole.attrs
+    assert small.shape == whole.shape and np.isfinite(small.values).all()
+    assert 0 < sum(seen) < 2 * 400**2 < 0.3 * 1000 * 1100
+    for percent in (2, 50, 98):
+        found, wanted = (np.percentile(values, percent) for values in (small, whole))
+        assert abs(found - wanted) < 8
+    with rasterio.open(path, "r+") as target:
+        target.build_overviews([2, 4, 8])
+    assert "sampled" not in preview(inspect_scene(path), max_px=110).attrs
+
+
+def test_a_sample_leaves_out_what_was_never_stored_and_finds_the_rest(tmp_path, few_pixels):
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1024, height=1024, count=3, dtype="uint8", crs=UTM,
+        transform=NORTH_UP, tiled=True, blockxsize=64, blockysize=64, sparse_ok=True, nodata=0,
+    ) as target:  # fmt: skip
+        target.write(noise(3, 128, 1024), window=Window(0, 640, 1024, 128))
+    small = preview(inspect_scene(path), 64)
+    there = np.isfinite(small.values).all(axis=0)
+    assert there[40:48].all() and not there[:40].any() and not there[48:].any()
+    with rasterio.open(path, "r+") as target:  # stored, though it is nodata
+        target.write(np.zeros((3, 512, 1024), np.uint8), window=Window(0, 0, 1024, 512))
+        target.write(np.zeros((3, 128, 1024), np.uint8), window=Window(0, 640, 1024, 128))
+        target.write(noise(3, 8, 8), window=Window(1016, 3, 8, 8))
+    found = preview(inspect_scene(path), 64)
+    assert "sampled" not in found.attrs and np.isfinite(found.values).any()

@@ -1,5 +1,6 @@
 """Any raster that GDAL opens -> a lazy scene with band roles and validity."""
 
+from geosam.raster.decimated import preview
 from geosam.raster.faults import Faults, Tell
 from geosam.raster.scene import (
     check_coarse,
@@ -8,7 +9,6 @@ from geosam.raster.scene import (
     fingerprint,
     is_void,
     open_scene,
-    preview,
     read,
     read_coarse,
 )

@@ -81,7 +81,7 @@ def _read_copied(part: Part, window: Window, valid: ValidMask | None) -> Pixels 
 
 
 def _read_resampled(part: Part, rows: AxisMap, cols: AxisMap, valid: ValidMask | None) -> Pixels:
-    level = _best_level(part, min(abs(rows.step), abs(cols.step)))
+    level = best_level(part, min(abs(rows.step), abs(cols.step)))
     if level is not None:
         rows, cols = (
             _on_level(axis, size)
@@ -109,7 +109,7 @@ def _resampled(pixels: Pixels, rows: AxisMap, cols: AxisMap) -> Pixels:
     return Pixels(values, coverage, dark)
 
 
-def _best_level(part: Part, factor: float) -> int | None:
+def best_level(part: Part, factor: float) -> int | None:
     """Return the coarsest overview that is still at least as fine as what is asked for."""
     height = part.geobox.shape.y
     fine = [i for i, level in enumerate(part.file.levels) if height / level[0] <= factor * 1.001]

@@ -1,4 +1,4 @@
-"""A scene's pixels, lazily and labelled: on its own grid, on another, or as a small preview."""
+"""A scene's pixels, lazily and labelled, on its own grid or on another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -25,8 +26,6 @@ from geosam.types import Window
 
 _COARSEN_PX = 2048
 """Side of the blocks that are made coarser at once: 64 MB for four bands."""
-MOST_LOST = 0.1
-"""Share of a scene that may be unreadable: a file cut short is refused, a damaged block is not."""
 _SAMPLES = 3
 _SAMPLE_PX = 64
 
@@ -118,8 +117,10 @@ def read(
     side = tuple(sizes[0] for sizes in blocks)
     load = partial(_load, source=source, grid=grid, side=side, tell=tell)
     data = da.map_blocks(
-        load, chunks=((n_bands,), *blocks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
-    )
+        load, chunks=((n_bands,), *blocks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+        # A name from what is read would take as long to find as a small part to read.
+        name=f"read-{uuid4().hex}",
+    )  # fmt: skip
     coords = {"band": list(source.names.names), **xr_coords(grid, always_yx=True)}
     first = source.parts[0]
     plain = set(first.scales) == {1.0} and set(first.offsets) == {0.0}
@@ -139,7 +140,7 @@ def _load(
         slice(i * n, min((i + 1) * n, length))
         for i, n, length in zip(block_id[1:], side, grid.shape, strict=True)
     )
-    return _pixels(source, grid[rows, cols], tell)
+    return load_pixels(source, grid[rows, cols], tell)
 
 
 def is_void(source: Source, geobox: GeoBox) -> bool:
@@ -150,7 +151,8 @@ def is_void(source: Source, geobox: GeoBox) -> bool:
     return all(window is None or is_blank(part, window) for part, window in windows)
 
 
-def _pixels(source: Source, grid: GeoBox, tell: Tell | None) -> np.ndarray:
+def load_pixels(source: Source, grid: GeoBox, tell: Tell | None = None) -> np.ndarray:
+    """Read the pixels of a scene on a grid at once; see :func:`read`."""
     n_bands = len(source.names.names)
 
     def read_grid(part: GeoBox) -> np.ndarray:
@@ -160,47 +162,6 @@ def _pixels(source: Source, grid: GeoBox, tell: Tell | None) -> np.ndarray:
         return read_grid(grid)
     col, row = ~grid.affine @ source.geobox.affine @ (0, 0)
     return read_what_can_be(read_grid, grid, n_bands, tell, (-round(row), -round(col)))
-
-
-def preview(source: Source, max_px: int = 1024) -> xr.DataArray:
-    """Return the whole scene, decimated and in memory.
-
-    Parameters
-    ----------
-    source : Source
-        From :func:`inspect_scene`.
-    max_px : int
-        Longest side in pixels.
-
-    Returns
-    -------
-    xarray.DataArray
-        (band, y, x) float32 in memory, means of valid pixels, NaN where there are none.
-
-    Raises
-    ------
-    InputError
-        No pixel of the scene is valid, or more than a tenth of it cannot be read.
-    """
-    height, width = source.geobox.shape
-    step = max(1, -(-max(height, width) // max_px))
-    grid = source.geobox if step == 1 else source.geobox.zoom_out(step)
-    lost: list[tuple[int, str]] = []
-
-    def tell(part: GeoBox, reason: str) -> None:
-        lost.append((part.shape[0] * part.shape[1], reason))
-
-    small = read(source, geobox=grid, chunks=max(256, max_px // 2), tell=tell).compute(
-        scheduler="threads"
-    )
-    if sum(n for n, _ in lost) > MOST_LOST * grid.shape[0] * grid.shape[1]:
-        raise InputError(lost[0][1])
-    if not np.isfinite(small.values).any():
-        raise InputError(
-            f"{source.paths[0]} has no valid pixel, all of it is nodata: "
-            "check --nodata, --valid and the file's mask."
-        )
-    return small
 
 
 def coarsen(scene: xr.DataArray, factor: int) -> xr.DataArray:
@@ -308,7 +269,7 @@ def fingerprint(source: Source) -> str:
         digest.update(repr((meaning, part.frame and part.frame.value)).encode())
     for window in _samples(source.geobox):
         grid = source.geobox[window.slices()]
-        block = _pixels(source, grid, tell=lambda part, reason: None)
+        block = load_pixels(source, grid, tell=lambda part, reason: None)
         digest.update(np.nan_to_num(block, nan=-1.0).tobytes())
     return digest.hexdigest()
 

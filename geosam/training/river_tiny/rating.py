@@ -82,10 +82,10 @@ VALIDATION_MASKS = {"eroded": -3.0, "dilated": 3.0, "clean": 0.0}
 
 def validation_masks(coarse: CoarseWaterNet | None) -> dict[str, Callable[[Target], np.ndarray]]:
     """The masks that the network is given of a validation tile, by name."""
-    moved: dict[str, Callable[[Target], np.ndarray]] = {
+    masks: dict[str, Callable[[Target], np.ndarray]] = {
         name: partial(_moved, pixels=pixels) for name, pixels in VALIDATION_MASKS.items()
     }
-    return moved if coarse is None else {**moved, "coarse": partial(_found, coarse=coarse)}
+    return masks if coarse is None else {**masks, "coarse": partial(_found, coarse=coarse)}
 
 
 def _moved(target: Target, pixels: float) -> np.ndarray:

@@ -40,6 +40,7 @@ from geosam.training.sample import Sample
 from geosam.training.settings import make_recipe
 from geosam.types import Model, PixelPrompts
 
+pytestmark = pytest.mark.usefixtures("undrawn_curves")
 NO_PROMPT = PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int))
 CHECKPOINTS = ["sam", "sam2", "river-tiny"]
 

@@ -13,6 +13,7 @@ from geosam.models.network import NetworkModel
 from geosam.testing.networks import random_network, save_original
 from geosam.training.finetune import train
 
+pytestmark = pytest.mark.usefixtures("undrawn_curves")
 NEW = ["sam_hq", "sam3_tracker", "original"]
 LEARNT = {"epochs": 1, "lr": 1e-2, "precision": "fp32", "device": "cpu"}
 

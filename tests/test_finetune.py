@@ -46,6 +46,7 @@ from geosam.training.scores import examine
 from geosam.training.team import Team
 from geosam.types import PixelPrompts
 
+pytestmark = pytest.mark.usefixtures("undrawn_curves")
 MAKERS = {"sam": tiny_sam, "sam2": tiny_sam2}
 FIT = FitRecipe(epochs=2, batch=2, lr=1e-2, precision="fp32")
 

@@ -1,10 +1,14 @@
 """Recipes: what a file says, what it may not say, and what an option says otherwise."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from geosam.errors import OptionError
+from geosam.training.history import draw_history
 from geosam.training.recipe import FitRecipe, ModelRecipe, Recipe, parse_recipe, read_recipe
 from geosam.training.schedule import StepSchedule
 from geosam.training.settings import SETTINGS, apply_settings, make_recipe
@@ -110,3 +114,21 @@ def test_the_learning_rate_suits_the_checkpoint_unless_it_is_given(tmp_path):
     assert parse_recipe(named).fit.lr == 3e-4
     other = parse_recipe({"model": {"name": "facebook/sam-vit-base", "part": "autosam"}})
     assert other.fit.lr == 1e-3
+
+
+def test_the_curves_of_a_training_are_drawn_in_two_panels(tmp_path):
+    nan = math.nan
+    rows = [
+        {"epoch": 0.0, "train_total": nan, "loss": 0.9, "iou_median": 0.2, "iou_mean": nan},
+        {"epoch": 1.0, "train_total": 0.8, "loss": 0.5, "iou_median": 0.6, "iou_mean": 0.5},
+    ]
+    draw_history(tmp_path / "one.png", rows[:1])
+    draw_history(tmp_path / "two.png", rows)
+    first, second = (
+        np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"), int)
+        for name in ("one", "two")
+    )
+    assert first.shape == second.shape
+    changed = np.flatnonzero(np.abs(first - second).sum(axis=(0, 2)))
+    middle = first.shape[1] // 2
+    assert (changed < middle).any() and (changed > middle).any()

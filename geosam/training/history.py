@@ -28,7 +28,9 @@ def draw_history(path: Path, rows: Sequence[Row]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    # Fixed margins: a layout that is solved for draws everything twice, after every epoch.
+    figure = Figure(figsize=(9, 3.6))
+    figure.subplots_adjust(left=0.06, right=0.99, bottom=0.14, top=0.92, wspace=0.14)
     FigureCanvasAgg(figure)
     for axes, (title, names) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for name in names:

@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     import geosam
+    from geosam.loading import sized
     from geosam.options import Options
-    from geosam.pipeline import sized
     from geosam.testing import write_scene
 
     with tempfile.TemporaryDirectory() as name:

@@ -28,7 +28,8 @@ import geosam
 from geosam.calibration import calibration_error
 from geosam.durable import Lazy
 from geosam.options import Options
-from geosam.pipeline import prepare, segment_prepared, water_probability
+from geosam.pipeline import prepare, segment_prepared
+from geosam.probability import water_probability
 from geosam.regrid import onto_scene
 from geosam.summaries import score_label, summarise
 from geosam.types import Model
@@ -103,7 +104,7 @@ def segment_image(scene: xr.DataArray, model: Model) -> tuple[xr.DataArray, xr.D
     views = view_array(scene)
     keep = Lazy(views)
     prepared = prepare(views, Options(), keep, model)
-    water = water_probability(prepared, segment_prepared(prepared, keep))(views)
+    water = water_probability(segment_prepared(prepared, keep))(views)
     coarse = prepared.prompts.coarse(views)
     coarse = onto_scene(coarse.where(coarse != 255), scene)
     return dask.compute(water, coarse)

@@ -2,10 +2,12 @@
 
     python benchmarks/network_speed.py [--threads 2] [--precision auto] [--busy]
 
-With batches as the main job has them, a batch a thread. `--busy` counts the processor's seconds, shared by
-the threads, instead of the clock's: for a machine that has other work. First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
-shows it: tiles overlap by a quarter, the coarse network looks at two stretches at two resolutions, and
-every tile is decoded. Bands with an index need one stretch.
+With batches as the main job has them, a batch a thread. `--busy` counts the processor's seconds,
+shared by the threads, instead of the clock's: for a machine that has other work.
+
+First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
+shows it: tiles overlap by a quarter, the coarse network looks at two stretches at two resolutions,
+and every tile is decoded. Bands with an index need one stretch.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ import torch
 
 import geosam
 from geosam.coarse import NETWORK_BATCH
+from geosam.loading import sized
 from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 from geosam.options import Options
-from geosam.pipeline import sized
 from geosam.types import PixelPrompts
 
 ROUND_PX = 1 << 20

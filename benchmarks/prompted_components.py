@@ -30,7 +30,8 @@ from geosam.crew import Threads
 from geosam.durable import Durable
 from geosam.masks import TileMask
 from geosam.options import Options
-from geosam.pipeline import SEGMENT, prepare, segment_prepared, water_probability
+from geosam.pipeline import SEGMENT, prepare, segment_prepared
+from geosam.probability import water_probability
 from geosam.tiles import group_tiles
 from geosam.types import Model
 from geosam.views import view_array
@@ -82,7 +83,7 @@ def ask(scene: xr.DataArray, model: Model, geometry: shapely.Geometry) -> tuple[
         keep = Durable(Path(folder), Threads(os.cpu_count() or 1), Clock(), views)
         prepared = prepare(views, options, keep, model)
         logits = segment_prepared(prepared, keep)
-        water = water_probability(prepared, logits)(views).compute()
+        water = water_probability(logits)(views).compute()
         groups = group_tiles(prepared.grid, prepared.per_side)
         masks = keep.answers(SEGMENT).tiles(groups).values()
     done = [mask for group in masks for mask in group if mask.status == "done"]

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "run": "geosam.runs",
-    "Report": "geosam.runs",
+    "Report": "geosam.report",
     "open_scene": "geosam.raster",
     "segment": "geosam.pipeline",
     "ask": "geosam.asking",

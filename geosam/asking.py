@@ -19,7 +19,9 @@ from geosam.durable import Lazy
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError, PromptError
 from geosam.ground import area_m2
+from geosam.job import scene_store
 from geosam.kept import on_grid
+from geosam.loading import load
 from geosam.objects import (
     ObjectMask,
     answer_ambiguous,
@@ -28,20 +30,14 @@ from geosam.objects import (
     is_ambiguous,
     object_numbers,
 )
+from geosam.opening import as_paths, inspect_source, view_scene
 from geosam.options import Options
-from geosam.pipeline import (
-    Prepared,
-    Prompting,
-    load,
-    prepare_own,
-    see,
-    tile_grid,
-    water_probability,
-)
+from geosam.pipeline import Prepared, prepare_own, see, tile_grid
+from geosam.probability import water_probability
+from geosam.prompting import Prompting
 from geosam.prompts.from_mask import mask_prompts
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
 from geosam.prompts.vector import read_prompts, table_prompts
-from geosam.runs import as_paths, inspect_source, scene_store, view_scene
 from geosam.tasks import task
 from geosam.types import Model, Window
 from geosam.vectors import outlines
@@ -89,7 +85,7 @@ class Answers:
         )
         views = self.prepared.views
         whole = on_grid(_spread(logits, window, views.working), self.prepared.grid.geobox)
-        return water_probability(self.prepared, lambda _: whole)(views)
+        return water_probability(lambda _: whole)(views)
 
     def choose(self, masks: Mapping[int, int]) -> Answers:
         """Return the same with one mask of some objects chosen: object -> mask, from 1.

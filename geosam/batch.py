@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from geosam.errors import OptionError, OutputError
+from geosam.loading import load
+from geosam.opening import inspect_source
 from geosam.options import Options
-from geosam.pipeline import load
-from geosam.runs import Report, inspect_source, run
+from geosam.report import Report
+from geosam.runs import run
 from geosam.workspace import Targets, check_targets, unfinished
 
 

@@ -14,7 +14,8 @@ from geosam.commands import Written
 from geosam.errors import OptionError
 from geosam.export.change_maps import plot_change
 from geosam.export.geopackage import write_geopackage
-from geosam.measuring import read_measurable, run_row
+from geosam.measuring import read_measurable
+from geosam.tables import run_row
 from geosam.workspace import Targets, check_targets
 
 

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from geosam import __version__
 from geosam.clock import Clock
 from geosam.coco import read_coco, write_coco
 from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import layer_names, read_layer, write_geopackage
+from geosam.job import Job, all_prompts, keep_of, open_job, prepare_job
 from geosam.kept import Kept
+from geosam.loading import load
 from geosam.options import Options
-from geosam.pipeline import encode_prepared, load
+from geosam.pipeline import encode_prepared
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import fingerprint, inspect_scene
-from geosam.runs import (
-    Job,
-    all_prompts,
-    crew_of,
-    keep_of,
-    open_job,
-    prepare_job,
-    run_table,
-)
 from geosam.strips import grid_of_raster
+from geosam.tables import run_row, run_table
 from geosam.vectors import islands, outlines
 from geosam.views import pixel_m
+from geosam.workers import crew_of
 from geosam.workspace import Targets, check_targets, partial_folder, publish
 
 Scene = str | Path | Sequence[str | Path]
@@ -244,7 +235,9 @@ def vectorize(
         with clock.time("outlines"):
             rivers = outlines(mask, **settings)
             holes = islands(rivers)
-        runs = _vectorize_row(str(mask), settings, started, clock)
+        # Any role will do: the fingerprint is of files and pixels.
+        pixels = fingerprint(inspect_scene(mask, bands={"pan": 1}, frame="keep"))
+        runs = run_row("vectorize", str(mask), settings, started, clock, scene_fingerprint=pixels)
         write_geopackage(folder / "outlines.gpkg", outlines=rivers, islands=holes, runs=runs)
         publish(folder, targets)
     counts = {
@@ -306,24 +299,3 @@ def convert_coco(
     objects = read_layer(source, chosen)
     write_coco(output, objects, pixels, file_name=Path(str(grid)).name, overwrite=overwrite)
     return Written(str(output), (), {"objects": len(objects)}, clock.seconds())
-
-
-def _vectorize_row(
-    mask: str, settings: dict[str, Any], started: datetime, clock: Clock
-) -> pd.DataFrame:
-    row = {
-        "geosam_version": __version__,
-        "command": "vectorize",
-        "scene": mask,
-        # Any role will do: the fingerprint is of files and pixels.
-        "scene_fingerprint": fingerprint(inspect_scene(mask, bands={"pan": 1}, frame="keep")),
-        "bands": "",
-        "stretch": "",
-        "model": "",
-        "model_sha256": "",
-        "prompts": "",
-        "parameters": json.dumps(settings),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": clock.seconds()["total"],
-    }
-    return pd.DataFrame([row])

@@ -11,7 +11,8 @@ from typing import Any
 from geosam.clock import Clock
 from geosam.errors import OptionError, OutputError
 from geosam.evaluation import Evaluation, evaluate
-from geosam.runs import Report, run
+from geosam.report import Report
+from geosam.runs import run
 from geosam.testing import write_scene
 from geosam.types import Model
 

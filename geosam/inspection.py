@@ -10,9 +10,9 @@ from odc.geo.geobox import GeoBox
 from geosam.decision import Decision, decide
 from geosam.ground import resolution_m
 from geosam.models.registry import input_size
+from geosam.opening import as_paths, inspect_source, view_scene
 from geosam.options import Options
 from geosam.raster import Source
-from geosam.runs import as_paths, inspect_source, view_scene
 from geosam.tiles import TileGrid
 from geosam.views import Views, pixel_m
 

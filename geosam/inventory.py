@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,35 +20,28 @@ from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.generation_rules import RULE_NAMES, GenerationRules
 from geosam.ground import pixel_area_m2
+from geosam.job import Job, identity, keep_of, open_job, prepare_job
 from geosam.ledger import Ledger
+from geosam.loading import load, sized
 from geosam.masks import SKIPPED_NODATA
 from geosam.models.mask_generation import recorded_rules
 from geosam.mosaic import Work
 from geosam.options import Options
-from geosam.pipeline import Prepared, TileWork, load, sized, tiles_of, work_on_group
+from geosam.pipeline import Prepared, TileWork, tiles_of, work_on_group
+from geosam.report import TileReport
 from geosam.resume import settle
-from geosam.runs import (
-    Job,
-    TileRow,
-    crew_of,
-    draw_quicklook,
-    identity,
-    keep_of,
-    open_job,
-    prepare_job,
-    run_table,
-    tile_table,
-    with_faults,
-)
+from geosam.runs import draw_quicklook
 from geosam.segments.drawing import segment_layer
 from geosam.segments.finding import find_pieces, pieces_kept
 from geosam.segments.joining import join
 from geosam.segments.labels import label_raster
 from geosam.segments.pieces import Pieces
+from geosam.tables import TileRow, run_table, tile_table, with_faults
 from geosam.tiles import TileGroup, group_tiles
 from geosam.types import Model
 from geosam.vectors import MIN_AREA_PX
 from geosam.views import Looks, pixel_m
+from geosam.workers import crew_of
 from geosam.workspace import Targets, publish
 
 MAX_SHARE = 0.5
@@ -59,35 +52,14 @@ PIECES = "pieces"
 """What the pieces of the tiles are kept under."""
 
 
-@dataclass(frozen=True)
-class Found:
+@dataclass(frozen=True, kw_only=True)
+class Found(TileReport):
     """What a run of everything mode did."""
 
-    output: str
-    """The GeoPackage."""
-    files: tuple[str, ...]
-    """Everything that was written."""
-    notes: tuple[str, ...]
-    """What was chosen, in sentences."""
     segments: int
     """Objects."""
     area_m2: float
     """Median area of a segment on the ground; NaN without one."""
-    resolution_m: float
-    """Pixel of the grid that the model worked on, on the ground."""
-    tiles: dict[str, int]
-    """Number of tiles by status."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Time of each step; ``total`` is all of it."""
-
-    @property
-    def exit_status(self) -> int:
-        """0, or 1 if some tiles failed."""
-        return 1 if self.tiles.get("failed") else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-ready values."""
-        return asdict(self)
 
 
 def everything(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import pandas as pd
 import pyogrio
 import shapely
 
-from geosam import __version__
 from geosam.clock import Clock
 from geosam.commands import Written
 from geosam.errors import InputError, OutputError
@@ -29,6 +27,7 @@ from geosam.overlay import VECTOR_SUFFIXES
 from geosam.rivers import measure_rivers
 from geosam.rivers.scene_edge import bounding_box, footprint, on_edge
 from geosam.strips import open_raster, open_strips
+from geosam.tables import run_row
 from geosam.vectors import islands, outlines
 from geosam.workspace import Targets, check_targets, check_writable
 
@@ -123,7 +122,7 @@ def write_rivers(
     if plot is not None:
         plot_widths(layers["transects"], layers["centerlines"], plot)
     row = run_row(
-        "rivers", source, {**settings, **measures, "probability": probability}, started, clock
+        "rivers", str(source), {**settings, **measures, "probability": probability}, started, clock
     )
     layers["islands"] = islands(layers["outlines"])
     runs = _with_earlier(output, row) if within else row
@@ -163,21 +162,6 @@ def read_measurable(
     edge = _tiles(source) if vector else footprint(source)
     known = raster is not None and _is_probability(raster, probability is not None)
     return Measurable(_completed(found, edge), edge, pixel, raster if known else None)
-
-
-def run_row(
-    command: str, source: Any, parameters: dict[str, Any], started: datetime, clock: Clock
-) -> pd.DataFrame:
-    """Return the row of the layer ``runs`` for a command that measures."""
-    row = dict.fromkeys(LAYERS["runs"].columns, "") | {
-        "geosam_version": __version__,
-        "command": command,
-        "scene": str(source),
-        "parameters": json.dumps(parameters, default=str),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": clock.seconds()["total"],
-    }
-    return pd.DataFrame([row])
 
 
 def _adds_to(source: str | Path, output: str | Path, overwrite: bool) -> bool:

@@ -23,24 +23,19 @@ from geosam.decision import Decision, decide
 from geosam.durable import Lazy, part_of
 from geosam.export.cog import write_raster
 from geosam.kept import on_grid
+from geosam.loading import load
 from geosam.masks import DONE, SKIPPED_NODATA
 from geosam.mosaic import Answer, Index, Mosaic, work_task
+from geosam.opening import as_paths, inspect_source, view_scene
 from geosam.options import Options
-from geosam.pipeline import (
-    COARSE_PX,
-    lay_out,
-    load,
-    prepare,
-    prompt_source,
-    tile_grid,
-    tiles_of,
-)
-from geosam.runs import as_paths, inspect_source, shared_threads, view_scene
+from geosam.pipeline import lay_out, prepare, tile_grid, tiles_of
+from geosam.prompting import COARSE_PX, prompt_source
 from geosam.segmentation import group_side
 from geosam.tiles import TileGrid, TileGroup, group_tiles
 from geosam.types import Model, Window
 from geosam.vectors import outlines
 from geosam.views import Views, pixel_m, view_array
+from geosam.workers import shared_threads
 
 PLACES = 3
 """Places at which tiles are really segmented, among those that look wet and among the others."""

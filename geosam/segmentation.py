@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
@@ -27,12 +26,6 @@ GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
 LEAST_SIDE = 2
 """Tiles a side that a block has at least, so that large ones too come in batches."""
-TEMPERATURE = 3.0
-"""What logits are divided by before they become probabilities: model and evidence together are too
-sure of scenes that nobody drew. Chosen on validation images among 1, 1.5, 2, 3, 4 and 6: calibration error within
-8 px of a bank, without and with it, 0.20 and 0.06 (five-band chips in colours), 0.22 and 0.16 (with near
-infrared), 0.21 and 0.07 (Dubai), 0.18 and 0.17 (Sentinel-2 chips); synthetic scenes, which are easy, 0.01
-and 0.07. A threshold of 0.5 gives the same water at any temperature."""
 
 Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
 """For each tile what the model sees, None without data, and what it is asked."""
@@ -230,12 +223,3 @@ def _show(window: np.ndarray, tile: Tile, stretch: Stretch) -> np.ndarray | None
     """Stretch what the model sees, or return None where the pixels the tile owns have no data."""
     core = window[(..., *tile.core.slices(tile.read))]
     return stretch.apply(window) if np.isfinite(core).any() else None
-
-
-def probability(logits: da.Array) -> da.Array:
-    """Turn blended logits into probabilities; NaN where nothing was decided."""
-    return da.map_blocks(_sigmoid, logits, dtype=np.float32)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return (0.5 * (1.0 + np.tanh(0.5 / TEMPERATURE * logits))).astype(np.float32)

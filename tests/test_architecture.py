@@ -27,6 +27,9 @@ MAY_LEAVES_IMPORT = {
 }
 ORDER = {
     "geosam.pipeline",
+    "geosam.job",
+    "geosam.workers",
+    "geosam.tables",
     "geosam.runs",
     "geosam.asking",
     "geosam.batch",

@@ -28,8 +28,8 @@ from geosam.models.dense_prompter import DensePrompter, PrompterConfig
 from geosam.models.load import load_model
 from geosam.models.network import DenseNetwork
 from geosam.models.registry import list_models
+from geosam.probability import TEMPERATURE
 from geosam.results import open_result
-from geosam.segmentation import TEMPERATURE
 from geosam.testing import write_scene
 from geosam.training.autosam import AutoSam, PromptedTiles, new_prompter, start_prompter
 from geosam.training.embeddings import store_tiles

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import re
+import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -36,6 +39,7 @@ COMMANDS = {
     "coco",
 }
 MODEL = FakeModel(size=64, name="river-tiny")
+ROOT = Path(__file__).parents[1]
 
 
 class FailingModel(FakeModel):
@@ -91,6 +95,21 @@ def test_every_command_shows_examples(command):
     page = done(command, "--help").stdout
     assert f"Usage: geosam {command}" in page
     assert "Examples:" in page
+
+
+def written_commands():
+    """Every command line of the documents and of the help pages, as words."""
+    texts = [path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+    texts += [command.epilog for command in app.commands.values()]
+    lines = re.findall(r"^ *(?:\$ )?geosam ([a-z]+ .*)$", "\n".join(texts), re.MULTILINE)
+    return [shlex.split(re.split(r"\s{2,}|#", line)[0]) for line in lines]
+
+
+def test_every_command_line_of_the_documents_is_understood():
+    lines = written_commands()
+    assert {words[0] for words in lines} == COMMANDS
+    for command, *words in lines:
+        app.commands[command].make_context(command, words)  # raises where an option is unknown
 
 
 def test_every_option_is_a_flag_of_segment_with_the_same_default():

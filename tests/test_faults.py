@@ -1,9 +1,13 @@
 """A block of a file that cannot be read is nodata, a failed tile, and exit status 1."""
 
+import shutil
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 from rasterio.windows import Window
 
@@ -12,10 +16,20 @@ from geosam.errors import InputError
 from geosam.testing import FakeModel, write_scene
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A scene of sixteen stored blocks."""
+    folder = tmp_path_factory.mktemp("scene")
+    drawn, _ = write_scene(folder, shape=(512, 512), seed=1)
+    stored = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
+    rasterio.shutil.copy(drawn, folder / "blocks.tif", driver="GTiff", **stored)
+    return folder / "blocks.tif"
+
+
 @pytest.fixture
-def scene(tmp_path, monkeypatch):
+def scene(whole, tmp_path, monkeypatch):
     monkeypatch.setattr("geosam.raster.faults.RETRY_S", 0.01)
-    return write_scene(tmp_path, shape=(1024, 1024), seed=1)[0]
+    return Path(shutil.copy(whole, tmp_path / "scene.tif"))
 
 
 def spoil(path, row, col):

@@ -151,6 +151,18 @@ def test_a_failure_while_writing_leaves_what_was_there(tmp_path, monkeypatch, er
     assert os.listdir(tmp_path) == ["a.gpkg"]
 
 
+def test_the_disk_is_waited_for_once_and_other_writers_are_left_as_they_were(tmp_path, monkeypatch):
+    waited, before = [], pyogrio.get_gdal_config_option("OGR_SQLITE_SYNCHRONOUS")
+    monkeypatch.setattr(geopackage.os, "fsync", lambda number: waited.append(os.fstat(number)))
+    path = write_geopackage(tmp_path / "a.gpkg", **{name: layer(name) for name in LAYERS})
+    assert [status.st_ino for status in waited] == [path.stat().st_ino]
+    monkeypatch.setattr(geopackage, "_write_layer", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_geopackage(tmp_path / "b.gpkg", outlines=layer("outlines"))
+    assert len(waited) == 1
+    assert pyogrio.get_gdal_config_option("OGR_SQLITE_SYNCHRONOUS") == before
+
+
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         write_geopackage(tmp_path / "none" / "a.gpkg", nodes=layer("nodes"))

@@ -292,18 +292,20 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(scene, tmp_path
 
 
 STUCK = """
-import sys, time, geosam.segmentation, geosam.cli.app
+import sys, time, geosam.runs, geosam.segmentation, geosam.cli.app
+from geosam.testing import FakeModel
 def segment_tiles(*_, **__):
     open(sys.argv[4] + ".stuck", "w").close()
     time.sleep(60)
 geosam.segmentation.segment_tiles = segment_tiles
+geosam.runs.load = lambda options: FakeModel()
 geosam.cli.app.main()
 """
 
 
 def test_ctrl_c_twice_does_not_wait(scene, tmp_path):
     out = tmp_path / "cut.gpkg"
-    words = ["segment", str(scene), "-o", str(out), "--resolution", "1"]
+    words = ["segment", str(scene), "-o", str(out), "--resolution", "1", "--prompts", "hsv"]
     process = subprocess.Popen([sys.executable, "-c", STUCK, *words], stderr=subprocess.PIPE)
     while process.poll() is None and not out.with_name("cut.gpkg.stuck").exists():
         time.sleep(0.01)

@@ -45,9 +45,7 @@ _TITLES = ("DATE", "EROSION", "ACCRETION", "MIGRATION", "A YEAR", "CUT-OFFS", "S
 )
 @click.option("--plot", metavar="OUT.png", help="Also draw a small map of every step.")
 @flags.only_flags("threshold", "min_area", "join_gap", "overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def change(
     sources: tuple[str, ...], output: str, as_json: bool, quiet: bool, **settings: Any
 ) -> None:

@@ -27,9 +27,7 @@ Examples:
 )
 @click.option("--image", metavar="NAME", help="Image to import, where the file has several.")
 @flags.only_flags("overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def coco(source: str, output: str, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Bring polygons into COCO JSON, or annotations of COCO JSON onto the ground.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geosam.cli import flags, text
-from geosam.cli.messages import SOME_TILES_FAILED, say
+from geosam.cli.messages import end
 from geosam.generation_rules import GenerationRules
 
 if TYPE_CHECKING:
@@ -29,34 +29,25 @@ Examples:
 @flags.output_flag("OUT.gpkg", "The GeoPackage to write.")
 @flags.scene_flags(("scene", "model"))
 @flags.rule_flags(GenerationRules)
-@click.option(
+@flags.flag(
     "--max-share",
+    "A segment goes if it is more of the scene than this: what the others lie on.",
+    group="masks",
     type=click.FLOAT,
     default=0.5,
     show_default=True,
     metavar="SHARE",
-    help="A segment goes if it is more of the scene than this: what the others lie on.",
-    cls=flags.GroupedOption,
-    group="masks",
 )
-@click.option(
+@flags.flag(
     "--labels",
+    "Also write a raster of segment numbers (COG), the smallest where they overlap.",
     metavar="OUT.tif",
-    help="Also write a raster of segment numbers (COG), the smallest where they overlap.",
-    cls=flags.GroupedOption,
-    group="output",
 )
-@click.option(
-    "--coco",
-    metavar="OUT.json",
-    help="Also write the segments as COCO JSON, in pixels of the scene.",
-    cls=flags.GroupedOption,
-    group="output",
+@flags.flag(
+    "--coco", "Also write the segments as COCO JSON, in pixels of the scene.", metavar="OUT.json"
 )
 @flags.only_flags("min_area", "simplify", "quicklook", "aoi", "resume", "overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def everything(
     scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **options: Any
 ) -> None:
@@ -72,12 +63,7 @@ def everything(
         text.show_json(found.to_dict())
     else:
         text.show_table(_summary(found))
-    if found.exit_status:
-        say(
-            f"Warning: {found.tiles['failed']} of {sum(found.tiles.values())} tiles failed; the "
-            f"layer tiles of {found.output} says which, and why."
-        )
-        raise click.exceptions.Exit(SOME_TILES_FAILED)
+    end(found)
 
 
 def _summary(found: Found) -> Iterator[tuple[str, str]]:

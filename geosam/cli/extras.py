@@ -101,9 +101,7 @@ def _family(row: dict[str, Any]) -> list[str]:
     help="Another seed draws another river.",
 )
 @flags.only_flags("model", "overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def demo(output: str | None, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Try the main job on a synthetic river.
 

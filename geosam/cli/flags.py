@@ -96,6 +96,11 @@ def _rule(field: dataclasses.Field, hint: Any) -> Callable:
     )
 
 
+def flag(name: str, text: str, group: str = "output", **settings: typing.Any) -> Callable:
+    """Return a decorator that adds an option of one command alone, shown in a group."""
+    return click.option(name, help=text, cls=GroupedOption, group=group, **settings)
+
+
 def output_flag(metavar: str, text: str, required: bool = True) -> Callable:
     """Return a decorator that adds ``-o``."""
     return click.option(
@@ -107,6 +112,11 @@ def output_flag(metavar: str, text: str, required: bool = True) -> Callable:
         cls=GroupedOption,
         group="output",
     )
+
+
+def report_flags(command: Callable) -> Callable:
+    """Add ``--json``, ``--quiet`` and ``--debug``: how a command says what it did."""
+    return json_flag(quiet_flag(debug_flag(command)))
 
 
 def json_flag(command: Callable) -> Callable:

@@ -7,11 +7,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geosam.errors import GeosamError, GeosamWarning
+
+if TYPE_CHECKING:
+    from geosam.report import TileReport
 
 DONE = 0
 SOME_TILES_FAILED = 1
@@ -26,6 +29,24 @@ STARTS_ANEW = "The unfinished work was removed; the same command starts anew."
 def say(text: str) -> None:
     """Write a message to standard error, as one line."""
     click.echo(" ".join(text.split()), err=True)
+
+
+def end(*reports: TileReport) -> None:
+    """Say which of some runs lost tiles, and end the command with their exit status.
+
+    Raises
+    ------
+    click.exceptions.Exit
+        If one of them did.
+    """
+    failed = [report for report in reports if report.exit_status]
+    for report in failed:
+        say(
+            f"Warning: {report.tiles['failed']} of {sum(report.tiles.values())} tiles failed; the "
+            f"layer tiles of {report.output} says which, and why."
+        )
+    if failed:
+        raise click.exceptions.Exit(SOME_TILES_FAILED)
 
 
 def exit_status(action: Callable[[], Any], debug: bool) -> int:

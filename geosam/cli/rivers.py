@@ -33,9 +33,7 @@ Examples:
 @click.option("--plot", metavar="OUT.png", help="Also draw width along the longest main line.")
 @flags.only_flags("spacing", "spur", "flow")
 @flags.only_flags("threshold", "min_area", "min_island", "simplify", "join_gap", "overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def rivers(source: str, output: str, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Measure rivers: centrelines, widths, banks, islands, reaches.
 

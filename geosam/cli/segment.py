@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geosam.cli import flags, text
-from geosam.cli.messages import SOME_TILES_FAILED, say
+from geosam.cli.messages import end
 
 if TYPE_CHECKING:
-    from geosam.runs import Report
+    from geosam.report import Report
 
 EXAMPLES = """\b
 Examples:
@@ -29,9 +29,7 @@ Examples:
 @click.argument("scenes", metavar="SCENE...", nargs=-1)
 @flags.output_flag("OUT.gpkg", "The GeoPackage to write; or a folder, for one a scene.")
 @flags.scene_flags()
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def segment(
     scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **options: Any
 ) -> None:
@@ -49,14 +47,7 @@ def segment(
     else:
         reports = {"": run(scenes, output, progress=not quiet, **options)}
         _show(reports[""], as_json)
-    failed = [report for report in reports.values() if report.exit_status]
-    for report in failed:
-        say(
-            f"Warning: {report.tiles['failed']} of {sum(report.tiles.values())} tiles failed; the "
-            f"layer tiles of {report.output} says which, and why."
-        )
-    if failed:
-        raise click.exceptions.Exit(SOME_TILES_FAILED)
+    end(*reports.values())
 
 
 def _show(report: Report, as_json: bool) -> None:

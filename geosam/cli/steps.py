@@ -55,9 +55,7 @@ _NOT_DECODED = ("batch_size", "store")
     ("scene", "model", "prompts"), (*_NOT_DECODED, "device", "precision", "workers", "scheduler")
 )
 @flags.only_flags("aoi")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def info(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Show what a scene is, and what segment would choose."""
     from geosam.inspection import info as look
@@ -96,9 +94,7 @@ def _choice(choice: dict[str, Any]) -> Iterator[tuple[str, str]]:
 @scenes_argument
 @flags.scene_flags(("scene", "model", "prompts"), ("store", "rounds", "scheduler"))
 @flags.only_flags("aoi")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def plan(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Say what segment would take, before starting: tiles, memory, disk and minutes.
 
@@ -135,9 +131,7 @@ def _planned(found: Plan) -> Iterator[tuple[str, str]]:
     (*_NOT_DECODED, "boxes", "dense", "points", "negatives", "seed", "rounds"),
 )
 @flags.only_flags("aoi", "overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def coarse(
     scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **options: Any
 ) -> None:
@@ -158,9 +152,7 @@ def coarse(
 @flags.output_flag("PROMPTS.gpkg", "The GeoPackage to write.")
 @flags.scene_flags(("scene", "model", "prompts"), _NOT_DECODED)
 @flags.only_flags("aoi", "overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def prompts(
     scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **options: Any
 ) -> None:
@@ -183,9 +175,7 @@ def prompts(
 @scenes_argument
 @flags.scene_flags(("scene", "model", "prompts"), ("rounds",))
 @flags.only_flags("aoi")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def encode(scenes: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Fill an embedding store, so that asking with other prompts later encodes nothing.
 

@@ -59,34 +59,22 @@ def _flag(setting: Setting) -> Callable:
 @flags.output_flag("DIR", "Folder to make.", required=False)
 @setting_flags
 @flags.only_flags("device")
-@click.option(
+@flags.flag(
     "--write-recipe",
+    "Write everything that decides the training as TOML, and train nothing.",
     metavar="FILE",
-    help="Write everything that decides the training as TOML, and train nothing.",
-    cls=flags.GroupedOption,
-    group="output",
 )
-@click.option(
+@flags.flag(
     "--experiments",
-    metavar="GRID",
-    help="Train once for each cell of a grid, and write a table and a picture of figures before and "
+    "Train once for each cell of a grid, and write a table and a picture of figures before and "
     "after on the test part instead of a model. one-by-one varies kind of prompt, points, negatives, "
     "erosion, masks and loss alone; cross takes every combination; a TOML file has lists of values "
     "under [factors], the base's first.",
-    cls=flags.GroupedOption,
-    group="output",
+    metavar="GRID",
 )
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Go on with an unfinished training of this output.",
-    cls=flags.GroupedOption,
-    group="output",
-)
+@flags.flag("--resume", "Go on with an unfinished training of this output.", is_flag=True)
 @flags.only_flags("overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def train(
     data: tuple[str, ...],
     output: str | None,

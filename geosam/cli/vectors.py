@@ -41,9 +41,7 @@ _TITLES = {
 @click.argument("mask", metavar="MASK.tif")
 @flags.output_flag("OUT.gpkg", "The GeoPackage to write.")
 @flags.only_flags("threshold", "min_area", "min_island", "simplify", "join_gap", "overwrite")
-@flags.json_flag
-@flags.quiet_flag
-@flags.debug_flag
+@flags.report_flags
 def vectorize(mask: str, output: str, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Turn any mask or probability raster into outlines."""
     from geosam.commands import vectorize as write

@@ -29,6 +29,8 @@ from geosam.workspace import disk_is_full
 
 _STYLES = "layer_styles"
 """Table in which QGIS keeps the styles of a GeoPackage."""
+_SYNCHRONOUS = "OGR_SQLITE_SYNCHRONOUS"
+"""The setting of GDAL that says whether SQLite waits for the disk at every step."""
 _WRITE_ERRORS = (
     OSError,
     CRSError,
@@ -168,7 +170,7 @@ def _complete_or_nothing(target: Path) -> Iterator[Path]:
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
             unfinished = Path(folder) / f"{target.stem}.gpkg"
-            with _full_disk_named(target):
+            with _full_disk_named(target), _disk_waited_for_once(unfinished):
                 yield unfinished
             os.replace(unfinished, target)
     except _WRITE_ERRORS as error:
@@ -176,6 +178,19 @@ def _complete_or_nothing(target: Path) -> Iterator[Path]:
             f"{target} could not be written: {error}. Nothing was left behind; check the free "
             "space and the rights of the folder."
         ) from error
+
+
+@contextmanager
+def _disk_waited_for_once(unfinished: Path) -> Iterator[None]:
+    """Wait for the disk when a file is complete, not several times a layer: nobody sees it before."""
+    before = pyogrio.get_gdal_config_option(_SYNCHRONOUS)
+    pyogrio.set_gdal_config_options({_SYNCHRONOUS: "OFF"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({_SYNCHRONOUS: before})
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager

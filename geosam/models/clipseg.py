@@ -9,39 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F  # noqa: N812
 
 from geosam.boxes import boxes_of_parts
-from geosam.models.checkpoint import Normalisation, read_normalisation
 from geosam.models.device import Placement
-from geosam.models.pretrained import load_pretrained
-from geosam.models.text_inputs import load_tokenizer, phrase_tensors, picture_tensor, read_side
+from geosam.models.text_inputs import TextNetwork, phrase_tensors
 
 SMALLEST_PX = 64
 """Smaller hot parts are not found: the map is coarse."""
 
 
 @dataclass(frozen=True)
-class ClipSeg:
+class ClipSeg(TextNetwork):
     """Draws where a phrase is, coarsely."""
-
-    side: int
-    normalisation: Normalisation
-    placement: Placement
-    tokenizer: Any
-    network: Any
 
     def heat(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
         """Return how much each pixel is what each phrase names, (n, y, x) float32 of 0 to 1."""
-        pixels = picture_tensor(image, self.side, self.normalisation)
+        pixels = self.look(image)
         inputs = phrase_tensors(self.tokenizer, phrases)
         inputs["pixel_values"] = pixels.repeat(len(phrases), 1, 1, 1)
-        with torch.inference_mode():
-            found = self.network(**{k: v.to(self.placement.device) for k, v in inputs.items()})
+        found = self.ask(inputs)
         maps = found.logits.float().reshape(len(phrases), 1, *found.logits.shape[-2:])
         size = image.shape[-2:]
         whole = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
@@ -64,11 +53,4 @@ def load_clipseg(name: str, folder: Path, placement: Placement) -> ClipSeg:
     """Load a CLIPSeg checkpoint with its tokenizer from a folder."""
     from transformers import CLIPSegForImageSegmentation
 
-    network = load_pretrained(CLIPSegForImageSegmentation, name, folder, placement)
-    return ClipSeg(
-        read_side(folder, 352),
-        read_normalisation(folder),
-        placement,
-        load_tokenizer(name, folder),
-        network,
-    )
+    return ClipSeg.load(CLIPSegForImageSegmentation, name, folder, placement, side=352)

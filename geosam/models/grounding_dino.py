@@ -8,26 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from geosam.models.checkpoint import Normalisation, read_normalisation
 from geosam.models.device import Placement
-from geosam.models.pretrained import load_pretrained
-from geosam.models.text_inputs import corner_boxes, load_tokenizer, picture_tensor, read_side
+from geosam.models.text_inputs import TextNetwork, corner_boxes
 
 
 @dataclass(frozen=True)
-class GroundingDino:
+class GroundingDino(TextNetwork):
     """Reads all phrases as one text, and gives each token of it a score for each box."""
-
-    side: int
-    normalisation: Normalisation
-    placement: Placement
-    tokenizer: Any
-    network: Any
 
     def detect(
         self, image: np.ndarray, phrases: Sequence[str]
@@ -38,10 +28,9 @@ class GroundingDino:
         text, spans = _as_text(phrases)
         words = self.tokenizer(text, return_offsets_mapping=True, return_tensors="pt")
         offsets = words.pop("offset_mapping")[0]
-        pixels = picture_tensor(image, self.side, self.normalisation)
+        pixels = self.look(image)
         inputs = {k: words[k] for k in ("input_ids", "attention_mask")} | {"pixel_values": pixels}
-        with torch.inference_mode():
-            found = self.network(**{k: v.to(self.placement.device) for k, v in inputs.items()})
+        found = self.ask(inputs)
         tokens = found.logits[0].float().sigmoid().cpu().numpy()
         scores = np.stack([_score(tokens, offsets.numpy(), span) for span in spans], axis=1)
         best = scores.argmax(axis=1)
@@ -71,11 +60,4 @@ def load_grounding_dino(name: str, folder: Path, placement: Placement) -> Ground
     """Load a Grounding DINO checkpoint with its tokenizer from a folder."""
     from transformers import GroundingDinoForObjectDetection
 
-    network = load_pretrained(GroundingDinoForObjectDetection, name, folder, placement)
-    return GroundingDino(
-        read_side(folder, 800),
-        read_normalisation(folder),
-        placement,
-        load_tokenizer(name, folder),
-        network,
-    )
+    return GroundingDino.load(GroundingDinoForObjectDetection, name, folder, placement, side=800)

@@ -1,4 +1,4 @@
-"""A picture and phrases as the tensors that transformers' detectors take.
+"""A network that reads phrases, and a picture and phrases as the tensors that it takes.
 
 What their image processors do to a square picture is little: it is resized and normalised here, from the
 settings that lie beside the checkpoint.
@@ -7,20 +7,63 @@ settings that lie beside the checkpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from geosam.errors import InputError, ModelError
-from geosam.models.checkpoint import Normalisation
-from geosam.models.pretrained import silence
+from geosam.models.checkpoint import Normalisation, read_normalisation
+from geosam.models.device import Placement
+from geosam.models.pretrained import load_pretrained, silence
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 """One of these lies beside a checkpoint that reads words."""
+
+
+@dataclass(frozen=True)
+class TextNetwork:
+    """A network of transformers that looks at a picture and reads phrases."""
+
+    side: int
+    """Rows and columns of the pictures it looks at."""
+    normalisation: Normalisation
+    """Of their colours."""
+    placement: Placement
+    """Where it runs."""
+    tokenizer: Any
+    """Turns phrases into numbers."""
+    network: Any
+    """The network itself."""
+
+    @classmethod
+    def load(
+        cls, network_class: Any, name: str, folder: Path, placement: Placement, side: int
+    ) -> Self:
+        """Load a checkpoint with its tokenizer from a folder; it looks at pictures of `side` pixels
+        where its preprocessor says nothing else.
+
+        Raises
+        ------
+        ModelError
+            If it is incomplete.
+        """
+        network = load_pretrained(network_class, name, folder, placement)
+        seen = read_side(folder, side), read_normalisation(folder)
+        return cls(*seen, placement, load_tokenizer(name, folder), network)
+
+    def look(self, image: np.ndarray) -> torch.Tensor:
+        """Return a picture (3, y, x) as the network takes it, (1, 3, side, side)."""
+        return picture_tensor(image, self.side, self.normalisation)
+
+    def ask(self, inputs: Mapping[str, torch.Tensor]) -> Any:
+        """Return what the network says to tensors by name."""
+        with torch.inference_mode():
+            return self.network(**{k: v.to(self.placement.device) for k, v in inputs.items()})
 
 
 def load_tokenizer(name: str, folder: Path) -> Any:

@@ -9,11 +9,11 @@ import numpy as np
 import rasterio
 
 from geosam.errors import InputError
+from geosam.opening import inspect_source
 from geosam.options import Options
 from geosam.raster import Source, inspect_picture
 from geosam.raster.files import RasterFile, read_raw, readable
 from geosam.raster.validity import find_frame
-from geosam.runs import inspect_source
 from geosam.training.examples import Example
 from geosam.training.imagery import FileImagery, without_place_warnings
 from geosam.training.labels import (

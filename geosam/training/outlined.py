@@ -12,9 +12,9 @@ import pandas as pd
 
 from geosam.errors import InputError
 from geosam.export.geopackage import layer_names, read_layer
+from geosam.opening import inspect_source
 from geosam.options import Options
 from geosam.raster import Source, fingerprint
-from geosam.runs import inspect_source
 from geosam.training.examples import Example
 from geosam.training.imagery import FileImagery
 from geosam.training.labels import PolygonLabels

@@ -1,0 +1,112 @@
+"""What speaks for water beside the model, for any part of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import xarray as xr
+
+from geosam.coarse import (
+    EDGE_PX,
+    NETWORK_WEIGHT,
+    bounded,
+    denied,
+    hsv_evidence,
+    index_evidence,
+    index_logits,
+    mean_evidence,
+    network_mosaic,
+    with_companion,
+    without_slivers,
+)
+from geosam.decision import Decision
+from geosam.durable import Keep, Step
+from geosam.loading import load_network
+from geosam.mosaic import Mosaic
+from geosam.options import Options
+from geosam.regrid import onto_scene
+from geosam.tiles import TileGrid
+from geosam.types import CoarseNetwork
+from geosam.views import Looks, Views, refine
+
+EVIDENCE_PX = 2 * EDGE_PX + 4
+"""Pixels of the working grid around it that evidence depends on: slivers along nodata, and what is
+interpolated from the wider grid."""
+NETWORK_GROUP = 2
+"""Tiles a side that go through the learned network together."""
+
+
+def water_evidence(looks: Looks, decision: Decision, learned: Step | None) -> xr.DataArray:
+    """Return what speaks for water before the model is asked: (y, x) float32 logits, lazily."""
+    if decision.witness == "index":
+        return _of_index(looks, decision, index_evidence)
+    if decision.witness == "hsv":
+        assert decision.hsv is not None and decision.rgb_stretch is not None
+        return hsv_evidence(looks.working, decision.rgb_stretch, decision.hsv)
+    assert learned is not None
+    found = learned(looks)
+    if decision.index is None:
+        return found
+    return denied(found, _of_index(looks, decision, index_logits))
+
+
+def _of_index(
+    looks: Looks, decision: Decision, logits: Callable[..., xr.DataArray]
+) -> xr.DataArray:
+    """Return logits of the scene's own pixels, brought to the model's grid."""
+    seen = looks.scene if looks.is_refined else looks.working
+    found = logits(seen, decision.index, decision.threshold)
+    return refine(found, looks.working.odc.geobox) if looks.is_refined else found
+
+
+def learned_evidence(views: Views, decision: Decision, options: Options, keep: Keep) -> Step | None:
+    """Return the step that gives the logits of the learned network, which looks twice, where it is
+    asked.
+    """
+    beside = decision.witness == "index" and decision.renditions
+    if decision.witness != "learned" and not beside:
+        return None
+    network = load_network(options)
+    fine, wide = (
+        keep.mosaic(
+            partial(_asked_network, on=on, decision=decision, network=network),
+            _network_grid(getattr(views, on)), NETWORK_GROUP, name, on,
+        )
+        for on, name in (("working", "learned"), ("wider", "learned_wider"))
+    )  # fmt: skip
+    return partial(_both_looks, fine=fine, wide=wide)
+
+
+def _network_grid(scene: xr.DataArray) -> TileGrid:
+    from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX
+
+    return TileGrid(scene.odc.geobox, COARSE_TILE_PX, COARSE_OVERLAP_PX)
+
+
+def _asked_network(looks: Looks, on: str, decision: Decision, network: CoarseNetwork) -> Mosaic:
+    scene = getattr(looks, on)
+    return network_mosaic(scene, decision.renditions, network, _network_grid(scene), NETWORK_GROUP)
+
+
+def _both_looks(looks: Looks, fine: Step, wide: Step) -> xr.DataArray:
+    evidence = mean_evidence(fine(looks), onto_scene(wide(looks), looks.working))
+    return without_slivers(evidence, looks.working)
+
+
+def weighed(
+    evidence: Step | None, coarse: Step, decision: Decision, learned: Step | None
+) -> Step | None:
+    """Return evidence as it is added to the model's logits, without the water that is not meant."""
+    if evidence is None or decision.witness == "hsv":
+        return None
+    return partial(_spoken, evidence=evidence, coarse=coarse, decision=decision, learned=learned)
+
+
+def _spoken(
+    looks: Looks, evidence: Step, coarse: Step, decision: Decision, learned: Step | None
+) -> xr.DataArray:
+    if decision.witness == "learned":
+        return bounded(evidence(looks), coarse(looks), NETWORK_WEIGHT)
+    speaks = bounded(evidence(looks), coarse(looks))
+    return speaks if learned is None else with_companion(speaks, learned(looks))

@@ -1,0 +1,61 @@
+"""What the options name -> models, here and wherever they are sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from geosam.options import Options
+from geosam.types import CoarseNetwork, Model
+
+
+def load(options: Options) -> Model:
+    """Load the model that the options name, here and wherever it is sent."""
+    from geosam.models.load import load_model
+    from geosam.models.resident import resident
+
+    arguments = {"name": options.model, **_placement(options), "tile_size": options.tile_size}
+    return resident(load_model, arguments)
+
+
+def sized(options: Options, model: Model) -> Options:
+    """Return options that say how many tiles go through the model at once."""
+    from geosam.models.memory import batch_size_for
+
+    if options.batch_size is not None:
+        return options
+    return replace(options, batch_size=batch_size_for(model))
+
+
+def load_network(options: Options) -> CoarseNetwork:
+    """Load the learned network, here and wherever it is sent."""
+    from geosam.models.coarse import load_learned
+    from geosam.models.resident import resident
+
+    # Part of the package: a plan looks at several places with the same one.
+    return resident(load_learned, _placement(options), token="shipped")
+
+
+def _placement(options: Options) -> dict[str, str]:
+    # Each worker of several devices sees one of them alone.
+    return {
+        "device": options.device.split(":")[0] if options.devices else options.device,
+        "precision": options.precision,
+    }
+
+
+def self_prompted(model: Model) -> Model:
+    """Give a model the dense prompt network that lies beside its checkpoint."""
+    from geosam.models.autosam import auto_prompted
+    from geosam.models.resident import Resident, resident
+
+    if isinstance(model, Resident):
+        return resident(_load_self_prompted, dict(model.arguments))
+    return auto_prompted(model)
+
+
+def _load_self_prompted(**arguments: Any) -> Model:
+    from geosam.models.autosam import auto_prompted
+    from geosam.models.load import load_model
+
+    return auto_prompted(load_model(**arguments))

@@ -1,0 +1,77 @@
+"""Who works on a job: threads, processes of this machine, or a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+
+from geosam.crew import Crew, Threads
+from geosam.job import Job
+from geosam.options import Options
+from geosam.types import Model
+
+THREADED_TILE_PX = 512
+"""Up to this input size tiles run side by side on one thread each; a larger network uses all
+threads for one batch, because its activations would not fit several times."""
+
+
+@contextmanager
+def crew_of(job: Job, model: Model) -> Iterator[Crew]:
+    """Find who works on a job: threads, processes of this machine, or a cluster."""
+    options = job.options
+    if options.scheduler is not None:
+        from geosam.cluster import cluster_at
+
+        with (
+            cluster_at(options.scheduler, job.folder) as cluster,
+            dask.config.set(scheduler="threads"),
+        ):
+            yield cluster
+    elif options.devices or (options.workers or 1) > 1:
+        from geosam.cluster import local_workers
+
+        crew = local_workers(*_local_crew(options, model))
+        with crew as cluster, dask.config.set(scheduler="threads"):
+            yield cluster
+    else:
+        with shared_threads(options, model) as threads:
+            yield threads
+
+
+def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], int]:
+    """Return the environment of each worker process, and how many threads each has."""
+    cores = os.cpu_count() or 1
+    if options.devices:
+        threads = str(max(1, cores // len(options.devices)))
+        return [
+            {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": threads}
+            for device in options.devices
+        ], 1
+    workers = options.workers or 1
+    share = max(1, cores // workers)
+    if _side_by_side(options, model):
+        return [{"OMP_NUM_THREADS": "1"}] * workers, share
+    return [{"OMP_NUM_THREADS": str(share)}] * workers, 1
+
+
+def _side_by_side(options: Options, model: Model) -> bool:
+    """Whether tiles run on one thread each, many at a time."""
+    return model.size <= THREADED_TILE_PX and options.device in ("auto", "cpu")
+
+
+@contextmanager
+def shared_threads(options: Options, model: Model) -> Iterator[Crew]:
+    """Share the cores between workers and torch for the time of a run, so that they do not fight."""
+    import torch
+
+    before = torch.get_num_threads()
+    workers = options.workers or (before if _side_by_side(options, model) else 1)
+    torch.set_num_threads(max(1, before // workers))
+    try:
+        with dask.config.set(scheduler="threads", num_workers=workers):
+            yield Threads(workers)
+    finally:
+        torch.set_num_threads(before)

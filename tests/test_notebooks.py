@@ -90,7 +90,7 @@ def test_the_notebook_takes_a_scene_of_ones_own_without_a_truth_or_a_near_infrar
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
-    return execute(folder, SECOND, epochs=1, side=320), folder / "fine_tune"
+    return execute(folder, SECOND, epochs=1, side=256), folder / "fine_tune"
 
 
 def test_the_second_notebook_runs_to_its_end_and_draws_its_figures(tuned):

@@ -152,7 +152,9 @@ def _straight_on(
     points: np.ndarray, end: np.ndarray, width: float, polygon: shapely.Polygon, cut: float
 ) -> np.ndarray:
     back = distance_along(points[::-1])
-    ahead = _direction(points[::-1][: max(np.searchsorted(back, max(width, _AHEAD * cut)), 2)][::-1])
+    ahead = _direction(
+        points[::-1][: max(np.searchsorted(back, max(width, _AHEAD * cut)), 2)][::-1]
+    )
     ray = shapely.LineString([points[-1], points[-1] + 2 * cut * ahead])
     inside = shapely.get_parts(shapely.intersection(ray, polygon))
     new = end

@@ -11,17 +11,15 @@ transform, which is a pixel too wide where a channel is an odd number of pixels 
 import resource
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import geopandas as gpd
 import matplotlib as mpl
 import numpy as np
-import rasterio
 import shapely
-from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 from scipy.stats import spearmanr
-from skimage.morphology import medial_axis
 
 import geosam
 from geosam.rivers.scene_edge import footprint
@@ -50,6 +48,22 @@ def distances_px(links, lines):
     return [shapely.distance(lines, shapely.points(shapely.get_coordinates(d))) / PX for d in dense]
 
 
+def tell_by_class(links, distances):
+    """Print the share near a centreline by the links' width and by the way to their nearer end."""
+    near = np.concatenate(distances) <= NEAR_PX
+    counts = [len(d) for d in distances]
+    width = np.repeat(links.wid.astype(float).to_numpy(), counts)
+    to_end = np.concatenate([np.minimum(np.arange(n), np.arange(n)[::-1]) for n in counts])
+    classes = {
+        "width, px": (width / PX, (0, 5, 10, 20, 1000)),
+        "way to an end, widths": (to_end * (PX / 2) / width, (0, 0.5, 1, 2, 1000)),
+    }
+    for name, (values, limits) in classes.items():
+        for low, high in pairwise(limits):
+            of = (values >= low) & (values < high)
+            print(f"  {name} {low} to {high:<6} {near[of].mean():.1%} of {of.mean():.0%}")
+
+
 def matched_widths(links, found):
     """The width of each link and of the reach that runs along it; (reference, ours) in metres."""
     lines = found["centerlines"].geometry.to_numpy()
@@ -67,8 +81,8 @@ def matched_widths(links, found):
     return np.array(pairs)
 
 
-def matched_places(links, found):
-    """Reference and our width, in metres, where the middle of a transect lies on a link."""
+def matched_transects(links, found):
+    """Transects of side channels whose middle lies on a link, after its width there in metres."""
     listed = [np.array(text.split(","), float) for text in links.wid_pix]
     points = [shapely.get_coordinates(link) for link in links.geometry]
     # Some links have no width for each of their points.
@@ -81,7 +95,7 @@ def matched_places(links, found):
     middles = shapely.line_interpolate_point(side.geometry.to_numpy(), 0.5, normalized=True)
     away, nearest = KDTree(places).query(shapely.get_coordinates(middles))
     near = away <= NEAR_PX * PX
-    return np.stack([widths[nearest[near]], side.width_m.to_numpy()[near]], axis=1)
+    return widths[nearest[near]], side[near]
 
 
 def _most(numbers, total):
@@ -107,35 +121,23 @@ def draw(pairs, found, links, path):
     figure.savefig(path, dpi=120)
 
 
-def thinned_share(links, mask):
-    """The share of points near the Euclidean medial axis of scikit-image, spurs and all."""
-    with rasterio.open(mask) as file:
-        water, to_pixel = file.read(1) == 1, ~file.transform
-    away = distance_transform_edt(~medial_axis(water))
-    points = shapely.get_coordinates(shapely.segmentize(links.geometry.to_numpy(), PX / 2))
-    cols = to_pixel.a * points[:, 0] + to_pixel.c
-    rows = to_pixel.e * points[:, 1] + to_pixel.f
-    return (away[rows.astype(int), cols.astype(int)] <= NEAR_PX).mean()
-
-
 def main(folder="."):
     mask, links = DATA / "brahmaputra_30m.tif", gpd.read_file(DATA / "brahmaputra_links.geojson")
     found, seconds = measure(mask)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     long = links[links.length > 2 * links.wid.astype(float)]
-    away = np.concatenate(distances_px(long, found["centerlines"]))
-    narrow = long[long.wid.astype(float) < 10 * PX]
+    each = distances_px(long, found["centerlines"])
+    away = np.concatenate(each)
     pairs = matched_widths(long, found)
     print(f"outlines, network, transects   {seconds:.1f} s, {peak_gb:.2f} GB at most")
     print(f"reaches, transects             {len(found['reaches'])}, {len(found['transects'])}")
     print(f"links longer than two widths   {len(long)} of {len(links)}")
     print(f"of their length within 1.5 px  {(away <= NEAR_PX).mean():.1%}")
-    near = np.concatenate(distances_px(narrow, found["centerlines"]))
-    print(f"of those under 10 px wide      {(near <= NEAR_PX).mean():.1%}")
+    tell_by_class(long, each)
     print(f"distance, median and 95 %      {np.median(away):.2f}, {np.quantile(away, 0.95):.2f} px")
-    print(f"the same of skimage's axis     {thinned_share(long, mask):.1%} within 1.5 px")
     print("widths at              number  Spearman  median against wid - 1 px, - 0.5 px")
-    places = matched_places(long, found)
+    reference, transects = matched_transects(long, found)
+    places = np.stack([reference, transects.width_m.to_numpy()], axis=1)
     for name, both in (("matched places", places), ("whole reaches", pairs)):
         errors = [np.median(both[:, 1] / (both[:, 0] - off * PX) - 1) for off in (1, 0.5)]
         rho = spearmanr(*both.T).statistic

@@ -56,8 +56,7 @@ def offsets_px(lines, angle_deg, side=160):
     cols, rows = (x - 5e5) / PX, (5e6 - y) / PX
     turn = np.radians(angle_deg)
     offset = (cols - side / 2 - 0.13) * np.sin(turn) - (rows - side / 2 - 0.09) * np.cos(turn)
-    from_edge = np.minimum.reduce([cols, rows, side - cols, side - rows])
-    return np.abs(offset), from_edge
+    return np.abs(offset)
 
 
 @pytest.mark.parametrize("angle_deg", [0, 15, 30])
@@ -66,10 +65,7 @@ def test_a_straight_channel_has_its_width_and_its_middle(width_px, angle_deg):
     found = measured(straight(width_px, angle_deg))
     widths = found["transects"].width_m / PX / scale(found)
     assert widths.mean() == pytest.approx(width_px, abs=0.1)
-    offset, from_edge = offsets_px(found["centerlines"], angle_deg)
-    assert offset[from_edge > 2].max() < 0.5
-    # Where whole pixels end at the scene's edge, their middle may lie a little further off.
-    assert offset.max() < 0.75
+    assert offsets_px(found["centerlines"], angle_deg).max() < 0.5
     assert len(found["centerlines"]) == 1
     assert set(found["nodes"].kind) == {"edge"}
     assert set(found["transects"].flag) == {""}
@@ -83,6 +79,7 @@ def test_at_45_degrees_a_channel_has_the_width_of_its_mask(width_px):
     diagonals = len(np.unique(np.subtract(*np.nonzero(mask))))
     widths = found["transects"].width_m / PX / scale(found)
     assert widths.mean() == pytest.approx(diagonals * np.sqrt(0.5), abs=0.1)
+    assert offsets_px(found["centerlines"], 45).max() < 0.5
 
 
 def test_a_river_leaves_the_scene_also_where_a_bank_flares():
@@ -153,6 +150,20 @@ def mask_on_lines(mask, lines, step=0.02):
         x, y = shapely.get_coordinates(points).T
         sums.append(mask[((5e6 - y) / PX).astype(int), ((x - 5e5) / PX).astype(int)].sum() * step)
     return np.mean(sums)
+
+
+def test_the_channel_of_a_main_line_is_measured_straight_across_it():
+    rows, cols = np.mgrid[:300, :500] + 0.5
+    # Two arms a third oblique to the river as a whole.
+    apart = 90 * (1 - np.abs(cols - 250) / 150).clip(0)
+    slant = np.hypot(1, 90 / 150)
+    mask = np.minimum(np.abs(rows - 150 - apart), np.abs(rows - 150 + apart)) < 6 * slant
+    found = measured(mask & (np.abs(cols - 250) < 180))
+    main = found["transects"][found["transects"].n_channels == 2]
+    in_an_arm = main[(main.centroid.x - 5e5 - 2500).abs() / PX < 60]
+    assert len(in_an_arm) > 5
+    assert in_an_arm.channel_m.median() / PX / scale(found) == pytest.approx(12, rel=0.03)
+    assert in_an_arm.width_m.median() > 2.1 * in_an_arm.channel_m.median()
 
 
 def topology(found):

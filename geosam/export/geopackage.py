@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pyogrio.errors import (
 )
 
 from geosam.errors import DiskFullError, InputError, OutputError
+from geosam.export.steps_apart import steps_apart
 from geosam.layers import LAYERS
 from geosam.workspace import disk_is_full
 
@@ -65,7 +67,8 @@ def write_geopackage(
         Whether to keep the other layers of an existing file. A layer of the same name is replaced.
     styles : bool
         Whether to add the default QGIS style of each layer known to geosam. A style that a user
-        has saved in the file stays.
+        has saved in the file stays. Where ``series`` tells the dates, layers of change have an entry
+        for each step, of which the last alone is shown.
     **layers : geopandas.GeoDataFrame or pandas.DataFrame
         Layer name to table. An empty one keeps its columns and, where geosam knows the layer, its
         geometry type.
@@ -95,7 +98,7 @@ def write_geopackage(
         for name, frame in layers.items():
             _write_layer(unfinished, name, frame)
         if styles:
-            _write_styles(unfinished, list(layers))
+            _write_styles(unfinished, layers)
     return target
 
 
@@ -226,12 +229,13 @@ def _geometry_type(name: str, frame: gpd.GeoDataFrame) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _write_styles(path: Path, names: list[str]) -> None:
+def _write_styles(path: Path, layers: Mapping[str, pd.DataFrame]) -> None:
     """Add a default style for each layer that has none yet."""
     present = {str(name) for name, _ in pyogrio.list_layers(path)}
     kept = pyogrio.read_dataframe(path, layer=_STYLES) if _STYLES in present else None
     styled = set() if kept is None else set(kept["f_table_name"])
-    fresh = [_style_row(name) for name in names if name not in styled and _style_of(name)]
+    styles = {name: _style_of(name, layers) for name in layers if name not in styled}
+    fresh = [_style_row(name, qml) for name, qml in styles.items() if qml is not None]
     if not fresh:
         return
     rows = pd.DataFrame(fresh)
@@ -240,7 +244,7 @@ def _write_styles(path: Path, names: list[str]) -> None:
     pyogrio.write_dataframe(table, path, layer=_STYLES, driver="GPKG", layer_options={"FID": "id"})
 
 
-def _style_row(name: str) -> dict[str, Any]:
+def _style_row(name: str, qml: str) -> dict[str, Any]:
     """Return the row QGIS reads to style a layer by itself."""
     return {
         "f_table_catalog": "",
@@ -248,7 +252,7 @@ def _style_row(name: str) -> dict[str, Any]:
         "f_table_name": name,
         "f_geometry_column": "geom",
         "styleName": name,
-        "styleQML": _style_of(name),
+        "styleQML": qml,
         "styleSLD": "",
         "useAsDefault": True,
         "description": f"Default style of geosam for {name}",
@@ -258,7 +262,13 @@ def _style_row(name: str) -> dict[str, Any]:
     }
 
 
-def _style_of(name: str) -> str | None:
+def _style_of(name: str, layers: Mapping[str, pd.DataFrame]) -> str | None:
     """Return the QML of a layer, or None where there is none."""
     file = files("geosam.export") / "styles" / f"{name}.qml"
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+    if not file.is_file():
+        return None
+    qml = file.read_text(encoding="utf-8")
+    if "series" not in layers or "from_date" not in layers[name]:
+        return qml
+    steps = list(pairwise(layers["series"]["date"]))
+    return steps_apart(qml, steps, sure="beyond_uncertainty" in layers[name])

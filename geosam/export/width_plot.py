@@ -60,8 +60,9 @@ def plot_widths(
     widths.plot(km, along.width_m, color=_WATER, lw=1.0, label="water")
     flagged = along.flag != ""
     widths.plot(km[flagged], along.width_m[flagged], ".", color="0.4", ms=4, label="flagged")
-    widths.set(ylabel="m", ylim=(0, None), title=title or "Width along the main line")
-    widths.legend(loc="upper right", fontsize=8)
+    widths.set(ylabel="m", ylim=(0, None))
+    widths.set_title(title or "Width along the main line", loc="left")
+    widths.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8, frameon=False)
     channels.step(km, along.n_channels, color="0.3", lw=0.8, where="mid")
     channels.set(ylabel="channels", xlabel="km along the main line", ylim=(0, None))
     return save(figure, path)

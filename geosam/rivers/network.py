@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,7 +26,11 @@ TIP_WIDTHS = 0.75
 """Length before the tip of a dead end, in widths, that is drawn straight on: there the line leans
 into one corner of the end."""
 EXIT_SITES = 4.0
-"""The same before the scene's edge, in distances of sites: whole pixels end there."""
+"""The same before the scene's edge, in distances of sites: whole pixels end there. An oblique edge adds
+the length along which one bank has ended and the other has not."""
+
+MOST_OBLIQUE = 2.0
+"""Length of a gate, in widths of its river, beyond which it is the river that widens."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,15 @@ class _Frame:
             return self.middle[node]
         return triangles.boundary.points[triangles.corners[node]].mean(axis=0)
 
+    def cut(self, node: int, kind: str, width: float) -> float:
+        """Return the length before a node that is drawn straight on."""
+        if kind != "edge":
+            return TIP_WIDTHS * width if kind == "end" else 0.0
+        boundary, site = self.axis.triangles.boundary, -2 - node
+        gate = boundary.points[[site, boundary.after[site]]]
+        obliquely = min(float(np.hypot(*(gate[1] - gate[0]))) / width, MOST_OBLIQUE)
+        return EXIT_SITES * self.spacing + width / 2 * math.sqrt(max(obliquely**2 - 1, 0.0))
+
     def points(self, link: Link, sides: np.ndarray, exact: bool) -> np.ndarray:
         """Return the line of a link, as far from both banks, or never out of the water."""
         middles = side_middles(self.axis.triangles, sides)
@@ -149,8 +163,7 @@ def _channel(
     sides, forward = _in_order(link.sides)
     width = float(np.median(side_lengths(triangles, sides)))
     kinds = (_kind(frame.axis, link.start), _kind(frame.axis, link.end))
-    cut = {"end": TIP_WIDTHS * width, "edge": EXIT_SITES * frame.spacing, "junction": 0.0}
-    cuts = (cut[kinds[0]], cut[kinds[1]])
+    cuts = (frame.cut(link.start, kinds[0], width), frame.cut(link.end, kinds[1], width))
     line = smooth_line(frame.points(link, sides, True), width, polygon, cuts)
     if line is None:
         line = without_repeats(frame.points(link, sides, False))

@@ -13,6 +13,8 @@ _ORDER = 3
 """Degree of the local polynomials: bends keep their place, where a mean would cut them."""
 _STEPS = 8
 """Points in a window at least."""
+_AHEAD = 4 / 3
+"""Length of the line, in lengths that are drawn straight on, that tells the direction; a width at least."""
 _TRIES = 4
 """Times the window is halved where a line leaves the water."""
 
@@ -150,7 +152,9 @@ def _straight_on(
     points: np.ndarray, end: np.ndarray, width: float, polygon: shapely.Polygon, cut: float
 ) -> np.ndarray:
     back = distance_along(points[::-1])
-    ahead = _direction(points[::-1][: max(np.searchsorted(back, width), 2)][::-1])
+    ahead = _direction(
+        points[::-1][: max(np.searchsorted(back, max(width, _AHEAD * cut)), 2)][::-1]
+    )
     ray = shapely.LineString([points[-1], points[-1] + 2 * cut * ahead])
     inside = shapely.get_parts(shapely.intersection(ray, polygon))
     new = end

@@ -37,7 +37,7 @@ class Transects:
     width: np.ndarray
     """(n,) float: water only."""
     own: np.ndarray
-    """(n,) float: water of the channel it was laid on."""
+    """(n,) float: water of the channel it was laid on, straight across that channel."""
     n_channels: np.ndarray
     """(n,) int: pieces of water."""
     flag: np.ndarray
@@ -79,7 +79,8 @@ def lay(
         Channel at each place.
     whole : bool
         Whether to cross the whole river from outer bank to outer bank, islands included, with
-        directions averaged over half the span; or the line's own channel alone.
+        directions averaged over half the span; or the line's own channel alone. The width of
+        that channel itself is always measured straight across it.
 
     Returns
     -------
@@ -91,6 +92,7 @@ def lay(
     along = distance_along(even)
     centre = np.stack([np.interp(places, along, axis) for axis in even.T], axis=1)
     found = _cut(centre, _normals(even, along, places, NORMAL_WIDTHS * width), width, banks, whole)
+    own = found.own
     if whole and len(places) and (found.n_channels > 1).any():
         scale = np.where(found.n_channels > 1, found.span / 2, NORMAL_WIDTHS * width)
         scale = np.where(np.isfinite(scale), scale, width)
@@ -102,7 +104,7 @@ def lay(
         found.left,
         found.right,
         found.width,
-        found.own,
+        own,
         found.n_channels,
         np.full(len(places), "", dtype=object),
         np.ones(len(places), bool),

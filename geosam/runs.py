@@ -36,6 +36,7 @@ from geosam.heap import give_back
 from geosam.kept import Kept, KeptPrompts
 from geosam.ledger import Index
 from geosam.masks import FAILED, TileMask
+from geosam.models.prompter_files import prompter_at_hand
 from geosam.options import Options
 from geosam.pipeline import (
     EVIDENCE_PX,
@@ -336,6 +337,9 @@ def shared_threads(options: Options, model: Model) -> Iterator[Crew]:
 def identity(job: Job, model: Model) -> dict[str, Any]:
     """Return what the finished blocks of a run depend on."""
     choices = asdict(replace(job.decision, notes=()))
+    if job.decision.source == "autosam":
+        beside = prompter_at_hand(job.options.model)
+        choices["prompter"] = None if beside is None else beside.signature
     return describe_run(job.options, fingerprint(job.source), model.signature, choices)
 
 

@@ -289,7 +289,7 @@ def test_a_store_keeps_what_the_model_sees_and_the_network_prompts_anew(
         geosam.run(scene, tmp_path / f"{name}.gpkg", probability=out, **how, **options)
         return out.read_bytes(), sum(encoded)
 
-    bare, tiles = probability("bare", prompts="autosam")
+    _, tiles = probability("bare", prompts="autosam")
     first, filling = probability("first", prompts="autosam", store=tmp_path / "store")
     assert filling - 1 == tiles > 0  # one tile says how large the maps are
     again, none = probability("again", prompts="autosam", store=tmp_path / "store")

@@ -55,6 +55,7 @@ from geosam.progress import SILENT
 from geosam.prompts.automatic import NODATA, coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_frames
 from geosam.raster import Faults, Source, Tell, fingerprint, inspect_scene
+from geosam.raster.files import CACHE_BYTES
 from geosam.resume import describe_run, settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
 from geosam.rivers.scene_edge import footprint
@@ -553,7 +554,7 @@ def draw_quicklook(job: Job, found: gpd.GeoDataFrame, title: str | None = None) 
 
 def _water_share(path: Path) -> float:
     counts = np.zeros(NODATA + 1, np.int64)
-    with rasterio.open(path) as mask:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as mask:
         for _, window in mask.block_windows(1):
             counts += np.bincount(mask.read(1, window=window).ravel(), minlength=NODATA + 1)
     valid = counts.sum() - counts[NODATA]

@@ -68,6 +68,7 @@ from geosam.workspace import (
     Targets,
     check_resume,
     check_targets,
+    make_once,
     partial_folder,
     publish,
     unfinished,
@@ -402,11 +403,7 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
     margin = int(np.ceil(EVIDENCE_PX * max(1.0, abs(coarser))))
     stored = keep.raster(water, "probability", margin, "scene")
     with job.clock.time("write"):
-        write_raster(
-            stored.lazy(), job.folder / "probability.tif", kind="probability", overwrite=True
-        )
-        mask = mask_of_stored(stored.lazy(), job.options.threshold)
-        write_raster(mask, job.folder / "mask.tif", kind="mask", overwrite=True)
+        _write_rasters(job, stored)
     give_back()
     groups = group_tiles(prepared.grid, prepared.per_side)
     answers = keep.answers(SEGMENT).tiles(groups)
@@ -416,6 +413,21 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
         for tile, mask in zip(group.tiles, answers[index], strict=True)
     ]
     return with_faults(rows, job.faults, prepared)
+
+
+def _write_rasters(job: Job, stored: Kept) -> None:
+    """Write probability and mask, but for what an interrupted run has written already."""
+    threshold = job.options.threshold
+
+    def probability(path: Path) -> None:
+        write_raster(stored.lazy(), path, kind="probability", overwrite=True)
+
+    def mask(path: Path) -> None:
+        found = mask_of_stored(stored.lazy(), threshold)
+        write_raster(found, path, kind="mask", overwrite=True)
+
+    make_once(job.folder / "probability.tif", "all blocks", probability)
+    make_once(job.folder / "mask.tif", f"threshold {threshold}", mask)
 
 
 def _stored(looks: Looks, water: Step, aoi: gpd.GeoSeries | None) -> xr.DataArray:

@@ -14,11 +14,10 @@ import shapely
 from distributed import Client, LocalCluster
 
 import geosam
-from geosam.cluster import Cluster
+from geosam.cluster import AHEAD, Cluster
 from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
 from geosam.models.load import load_model
 from geosam.models.resident import resident
-from geosam.progress import SILENT
 from geosam.testing import FakeModel, write_scene
 
 
@@ -157,16 +156,22 @@ def test_who_works_is_asked_for_in_one_way(scene, tmp_path, options, words):
 
 
 def test_what_the_client_hands_out_is_bounded(cluster):
+    landed, ahead = [], []
+
+    class Counting:
+        def update(self, *_):
+            landed.append(1)
+
+    def items():
+        for n in range(40):
+            ahead.append(n - len(landed))
+            yield n
+
     with Client(cluster.scheduler_address) as client:
-        most = []
-
-        def items():
-            for n in range(40):
-                most.append(len(client.futures))
-                yield n
-
-        assert Cluster(client).do(abs, items(), SILENT) == list(range(40))
-    assert max(most) <= 10  # two a worker, what they share, and those that are on their way
+        most = AHEAD * sum(client.nthreads().values())
+        assert Cluster(client).do(abs, items(), Counting()) == list(range(40))
+    assert len(landed) == 40
+    assert max(ahead) < most  # whoever is handed one more has all the others unfinished
 
 
 def test_a_network_is_loaded_once_a_process_and_must_have_the_same_weights():

@@ -11,6 +11,7 @@ import geopandas as gpd
 import pytest
 import rasterio
 import shapely
+import torch
 from distributed import Client, LocalCluster
 
 import geosam
@@ -18,6 +19,8 @@ from geosam.cluster import AHEAD, Cluster
 from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
 from geosam.models.load import load_model
 from geosam.models.resident import resident
+from geosam.options import Options
+from geosam.runs import DEVICE_THREADS, _local_crew, _side_by_side
 from geosam.testing import FakeModel, write_scene
 
 
@@ -180,3 +183,28 @@ def test_a_network_is_loaded_once_a_process_and_must_have_the_same_weights():
     assert stands.size == stands.network.size
     with pytest.raises(ModelError, match="other weights"):
         _ = replace(stands, signature="0" * 64).size
+
+
+def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    model = FakeModel()
+    environments, threads = _local_crew(Options(device="cuda:0,1"), model)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["0", "1"]
+    assert threads == DEVICE_THREADS
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8a1")  # numbers count what is visible here
+    environments, _ = _local_crew(Options(device="cuda:1,0"), model)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["GPU-8a1", "3"]
+    with pytest.raises(OptionError, match="there are 2 CUDA devices"):
+        _local_crew(Options(device="cuda:0,2"), model)
+
+
+def test_small_models_share_the_cores_and_large_ones_and_gpus_do_not():
+    def on(device, size=256):
+        placement = type("Placement", (), {"device": torch.device(device)})
+        return type("Placed", (), {"placement": placement, "size": size})
+
+    assert _side_by_side(on("cpu"), 8) == 8
+    assert _side_by_side(on("cpu", 1024), 8) == 1
+    assert _side_by_side(on("cuda"), 8) == DEVICE_THREADS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,12 +16,12 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geosam.decision import decide
-from geosam.durable import Lazy
+from geosam.durable import Step, compute
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError, PromptError
 from geosam.ground import area_m2
 from geosam.job import scene_store
-from geosam.kept import on_grid
+from geosam.kept import Blocks, cut_blocks, on_grid
 from geosam.loading import load
 from geosam.objects import (
     ObjectMask,
@@ -30,7 +31,7 @@ from geosam.objects import (
     is_ambiguous,
     object_numbers,
 )
-from geosam.opening import as_paths, inspect_source, view_scene
+from geosam.opening import CHUNK_PX, as_paths, inspect_source, view_scene
 from geosam.options import Options
 from geosam.pipeline import Prepared, prepare_own, see, tile_grid
 from geosam.probability import water_probability
@@ -38,10 +39,9 @@ from geosam.prompting import Prompting
 from geosam.prompts.from_mask import mask_prompts
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
 from geosam.prompts.vector import read_prompts, table_prompts
-from geosam.tasks import task
 from geosam.types import Model, Window
 from geosam.vectors import outlines
-from geosam.views import view_array
+from geosam.views import Looks, covering, view_array
 
 Prompts: TypeAlias = gpd.GeoDataFrame | gpd.GeoSeries | str | Path
 """Points, boxes and polygons in any CRS, in a table or a vector file."""
@@ -78,14 +78,7 @@ class Answers:
         PromptError
             If there is no such object or mask.
         """
-        given = self.prepared.prompts.given
-        assert given is not None
-        logits, window = blend_object(
-            self.masks[self._key(number, mask)], given, number, self.prepared.grid
-        )
-        views = self.prepared.views
-        whole = on_grid(_spread(logits, window, views.working), self.prepared.grid.geobox)
-        return water_probability(lambda _: whole)(views)
+        return self._water(*self._blend(self._key(number, mask)))(self.prepared.views)
 
     def choose(self, masks: Mapping[int, int]) -> Answers:
         """Return the same with one mask of some objects chosen: object -> mask, from 1.
@@ -105,6 +98,18 @@ class Answers:
         table = self.outlines[wanted].reset_index(drop=True)
         table.loc[table["object"].isin(chosen), "mask"] = 1
         return replace(self, masks=kept, outlines=table)
+
+    def _blend(self, key: Key) -> tuple[np.ndarray, Window]:
+        """Return the logits of a mask, and their window of the model's grid."""
+        given = self.prepared.prompts.given
+        assert given is not None
+        return blend_object(self.masks[key], given, key[0], self.prepared.grid)
+
+    def _water(self, logits: np.ndarray, window: Window) -> Step:
+        """Return the step that gives the probability of logits on the scene's grid."""
+        grid = self.prepared.grid.geobox
+        lay = partial(_laid_out, logits=logits, window=window, grid=grid)
+        return water_probability(lay)
 
     def _keys(self) -> tuple[list[int], list[int]]:
         return self.outlines["object"].tolist(), self.outlines["mask"].tolist()
@@ -180,15 +185,8 @@ def ask(
     new = _on_grid(prompts, masks, desk.grid.geobox)
     asked = new if earlier is None else merge_prompts([earlier.asked, new])
     desk = prepare_own(
-        desk.views,
-        desk.decision,
-        desk.model,
-        desk.grid,
-        asked,
-        chosen,
-        Lazy(desk.views),
-        desk.store,
-    )
+        desk.views, desk.decision, desk.model, desk.grid, asked, chosen, desk.store
+    )  # fmt: skip
     said = _answer(desk, asked, new, earlier, several)
     answers = Answers(desk, asked, said, gpd.GeoDataFrame())
     rows = [_row(answers, key, chosen) for key in said]
@@ -290,41 +288,73 @@ def _row(answers: Answers, key: Key, options: Options) -> dict[str, Any]:
 
 
 def _cut_around(answers: Answers, key: Key) -> xr.DataArray:
-    """Return the probability of a mask around it, so that a small object is quickly drawn."""
-    given, grid = answers.prepared.prompts.given, answers.prepared.grid
-    assert given is not None
-    logits, window = blend_object(answers.masks[key], given, key[0], grid)
+    """Return the probability of a mask around it, lazily, so that no more of the scene is read than an
+    object needs.
+    """
+    logits, window = answers._blend(key)
+    scene = answers.prepared.views.scene.odc.geobox
+    part = scene[_extent(logits, window, answers.prepared.grid.geobox, scene).slices()]
+    blocks = cut_blocks(part, CHUNK_PX)
+    chunk = partial(_chunk, blocks=blocks, answers=answers, logits=logits, window=window)
+    data = da.map_blocks(chunk, chunks=blocks.chunks, meta=np.empty((0, 0), np.float32))
+    return on_grid(data, part)
+
+
+def _extent(logits: np.ndarray, window: Window, grid: GeoBox, scene: GeoBox) -> Window:
+    """Return the window of the scene that holds a mask and a margin, a corner where there is none."""
     rows, cols = (np.flatnonzero((logits > 0).any(axis=axis)) for axis in (1, 0))
     if len(rows) == 0:
         rows, cols = np.array([0]), np.array([0])
     left, right = window.col + cols[0], window.col + cols[-1] + 1
     top, bottom = window.row + rows[0], window.row + rows[-1] + 1
     corners = [(left, top), (right, top), (left, bottom), (right, bottom)]
-    scene = answers.prepared.views.scene
-    to_scene = ~scene.odc.geobox.affine * grid.geobox.affine
+    to_scene = ~scene.affine * grid.affine
     places = np.array([to_scene * corner for corner in corners])
-    low = np.maximum(np.floor(places.min(axis=0)).astype(int) - MARGIN_PX, 0)
+    low = np.floor(places.min(axis=0)).astype(int) - MARGIN_PX
     high = np.ceil(places.max(axis=0)).astype(int) + MARGIN_PX
-    part = answers.probability(*key)[low[1] : high[1], low[0] : high[0]]
-    return part.compute()
+    wide = Window(int(low[1]), int(low[0]), int(high[1] - low[1]), int(high[0] - low[0]))
+    inside = wide.intersection(Window(0, 0, *scene.shape))
+    assert inside is not None
+    return inside
 
 
-def _spread(logits: np.ndarray, window: Window, like: xr.DataArray) -> da.Array:
-    """Lay logits of a window out on the whole grid, lazily; minus infinity beyond."""
-    heights, widths = da.asarray(like.data).chunks[-2:]
-    tops, lefts = (np.concatenate([[0], np.cumsum(sizes)]) for sizes in (heights, widths))
-    rows = []
-    for top, height in zip(tops, heights, strict=False):
-        blocks = []
-        for left, width in zip(lefts, widths, strict=False):
-            block = Window(int(top), int(left), int(height), int(width))
-            delayed = task(_fill, logits=logits, window=window, block=block)()
-            blocks.append(da.from_delayed(delayed, (block.height, block.width), np.float32))
-        rows.append(blocks)
-    return da.block(rows)
+def _chunk(
+    blocks: Blocks,
+    answers: Answers,
+    logits: np.ndarray,
+    window: Window,
+    block_id: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Compute the probability of a block; it is 0 where no tile was asked, whatever lies there."""
+    assert block_id is not None
+    place = blocks.window(block_id)
+    part, grid = blocks.geobox[place.slices()], answers.prepared.grid.geobox
+    asked = covering(part, grid).intersection(window)
+    if asked is None or np.isneginf(logits[asked.slices(window)]).all():
+        return np.zeros((place.height, place.width), np.float32)
+    # What is interpolated needs a pixel of the model's grid more.
+    margin = MARGIN_PX * max(1, round(abs(grid.affine.a / part.affine.a)))
+    looks = answers.prepared.views.around(part.pad(margin, margin))
+    if looks is None:
+        return np.full((place.height, place.width), np.nan, np.float32)
+    water = answers._water(logits, window)(looks)
+    inside = covering(part, water.odc.geobox)
+    return np.asarray(compute(water.data[inside.slices()]))
 
 
-def _fill(logits: np.ndarray, window: Window, block: Window) -> np.ndarray:
+def _laid_out(looks: Looks, logits: np.ndarray, window: Window, grid: GeoBox) -> xr.DataArray:
+    """Lay logits of a window of the whole grid out on a part of it, lazily; minus infinity beyond."""
+    box = looks.working.odc.geobox
+    corner = covering(box, grid)
+    moved = replace(window, row=window.row - corner.row, col=window.col - corner.col)
+    fill = partial(_fill, logits=logits, window=moved)
+    chunks = da.asarray(looks.working.data).chunks[-2:]
+    return on_grid(da.map_blocks(fill, chunks=chunks, meta=np.empty((0, 0), np.float32)), box)
+
+
+def _fill(logits: np.ndarray, window: Window, block_info: Any = None) -> np.ndarray:
+    (row, row_end), (col, col_end) = block_info[None]["array-location"]
+    block = Window(row, col, row_end - row, col_end - col)
     out = np.full((block.height, block.width), -np.inf, np.float32)
     both = window.intersection(block)
     if both is not None:

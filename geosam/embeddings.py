@@ -140,17 +140,19 @@ def _remembering(
     """Return what encodes the tiles that are not held, keeps them, and recalls all."""
 
     def embed(which: Sequence[int], pixels: np.ndarray) -> Features:
-        from geosam.models.features import from_half, to_half
+        from geosam.models.features import encoder_of, from_half, prompted, to_half
 
+        encoder = encoder_of(model)
         wanted = [tiles[i] for i in which]
         there = [recall(tile) if holds(tile) else {} for tile in wanted]
         missing = [k for k, maps in enumerate(there) if not maps]
         if missing:
-            fresh = to_half(model.encode(pixels[missing]))
+            fresh = to_half(encoder.encode(pixels[missing]))
             for n, k in enumerate(missing):
                 there[k] = {name: maps[n] for name, maps in fresh.items()}
                 keep(wanted[k], there[k])
-        return from_half({name: np.stack([m[name] for m in there]) for name in there[0]}, model)
+        maps = {name: np.stack([m[name] for m in there]) for name in there[0]}
+        return prompted(from_half(maps, encoder), pixels, model)
 
     return embed
 

@@ -19,6 +19,7 @@ from geosam.durable import Durable
 from geosam.embeddings import EmbeddingStore, open_store, sign
 from geosam.kept import Kept, KeptPrompts
 from geosam.ledger import Index
+from geosam.models.prompter_files import prompter_at_hand
 from geosam.opening import as_paths, inspect_source, view_scene
 from geosam.options import Options
 from geosam.pipeline import Prepared, draw, prepare, tile_grid
@@ -94,6 +95,9 @@ def open_job(
 def identity(job: Job, model: Model) -> dict[str, Any]:
     """Return what the finished blocks of a run depend on."""
     choices = asdict(replace(job.decision, notes=()))
+    if job.decision.source == "autosam":
+        beside = prompter_at_hand(job.options.model)
+        choices["prompter"] = None if beside is None else beside.signature
     return describe_run(job.options, fingerprint(job.source), model.signature, choices)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import xarray as xr
 
+from geosam.anew import read_part
 from geosam.decoding import decode_clicks
 from geosam.embeddings import Embeddings
 from geosam.following import connected, follow
@@ -17,7 +17,7 @@ from geosam.prompts.scene_prompts import ScenePrompts, tile_prompts
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid, blend_weights
 from geosam.types import Features, Model, PixelPrompts, Tile, Window
-from geosam.windows import blocks_of, read_window
+from geosam.views import Around
 
 Index = tuple[int, int]
 ENTRY_CLICKS = 3
@@ -34,8 +34,8 @@ NEAR_PX = 2
 class Sight:
     """A model that looks at the tiles of a scene, each of which it encodes once."""
 
-    scene: xr.DataArray
-    """(band, y, x) float32 on the model's grid, NaN where nodata."""
+    around: Around
+    """Looks at parts of the scene."""
     grid: TileGrid
     """Its tiles."""
     model: Model
@@ -59,8 +59,7 @@ class Sight:
         return _without_void(logits[0], pixels), scores[0]
 
     def _pixels(self, tile: Tile) -> np.ndarray:
-        seen = self.scene.sel(band=list(self.stretch.bands))
-        return read_window(blocks_of(seen), tile.read).compute()
+        return read_part(tile.read, self.around, self.grid.geobox, self.stretch.bands)
 
     def _features(self, tile: Tile, pixels: np.ndarray) -> Features:
         shown = self.stretch.apply(pixels)[None]

@@ -235,11 +235,6 @@ class Options:
         self._check_crew()
         if self.resume and self.overwrite:
             raise OptionError("--resume goes on and --overwrite starts anew. Give one of them.")
-        if self.store is not None and self.prompts == "autosam":
-            raise OptionError(
-                "--store keeps what the model sees, and --prompts autosam adds prompts to it. Leave "
-                "one of them out."
-            )
         if (self.prompts == "text") != (self.text is not None):
             raise OptionError(
                 "--prompts text and --text PHRASES belong together: give both, such as --prompts text "

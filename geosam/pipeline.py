@@ -13,6 +13,7 @@ import xarray as xr
 from dask.delayed import Delayed
 from odc.geo.geobox import GeoBox
 
+from geosam.anew import Anew, read_part
 from geosam.coarse import finish
 from geosam.decision import Decision, decide
 from geosam.durable import Draw, Durable, Keep, Lazy, Step, part_of
@@ -130,7 +131,7 @@ def prepare(
     grid = tile_grid(views.working.odc.geobox, model, options)
     if decision.source == "vector" and not decision.speaks:
         given = read_prompts(options.prompts, grid.geobox)
-        return followed(prepare_own(views, decision, model, grid, given, options, keep, store))
+        return followed(prepare_own(views, decision, model, grid, given, options, store))
     if decision.source == "text":
         given = named_prompts(views, decision, grid, options)
         named = Prompting(given=given)
@@ -149,7 +150,6 @@ def prepare_own(
     grid: TileGrid,
     given: ScenePrompts,
     options: Options,
-    keep: Keep,
     store: Embeddings | None = None,
 ) -> Prepared:
     """Check prompts of a user's own, and add the water that they mean.
@@ -159,10 +159,12 @@ def prepare_own(
     PromptError
         If they contradict one another, or lie where there is no data.
     """
-    check_asked(given, views.working)
+    check_asked(given, partial(read_part, around=views.around, grid=grid.geobox), grid.scene)
     if decision.witness is not None:
         asked = decision.witness == "learned"
-        learned = learned_evidence(views, decision, options, keep) if asked else None
+        # Little of a scene is asked about, as a rule.
+        anew = Anew(views.around)
+        learned = learned_evidence(views, decision, options, anew) if asked else None
         evidence = partial(water_evidence, decision=decision, learned=learned)
         find = partial(_find_water, evidence=evidence, views=views)
         given = with_water_meant(given, find, grid.geobox)
@@ -196,7 +198,7 @@ def followed(prepared: Prepared) -> Prepared:
 def see(prepared: Prepared) -> Sight:
     """Return the model as it looks at single tiles of the scene."""
     stretch, store = prepared.decision.stretch, prepared.store or Memory()
-    return Sight(prepared.views.working, prepared.grid, prepared.model, stretch, store)
+    return Sight(prepared.views.around, prepared.grid, prepared.model, stretch, store)
 
 
 def draw(prepared: Prepared, keep: Keep, name: str = SEGMENT) -> Draw | None:

@@ -78,13 +78,12 @@ class _StripLabels:
         self._pairs: list[np.ndarray] = []
 
     def add(self, mask: np.ndarray) -> np.ndarray:
-        """Label a strip; (rows, cols) int64, 0 outside of the mask."""
+        """Label a strip; (rows, cols) int32, 0 outside of the mask."""
         if not mask.any():
             self._last = None
-            return np.zeros(mask.shape, np.int64)
+            return np.zeros(mask.shape, np.int32)
         labels, found = ndimage.label(mask, _AROUND)
-        labels = labels.astype(np.int64)
-        labels[mask] += self.count
+        np.add(labels, np.int32(self.count), out=labels, where=mask)
         if self._last is not None:
             self._pairs.append(_touching(self._last, labels[0]))
         self._last = labels[-1].copy()

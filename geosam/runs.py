@@ -23,6 +23,7 @@ from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
 from geosam.heap import give_back
 from geosam.job import Job, all_prompts, identity, keep_of, open_job, prepare_job
+from geosam.kept import Kept
 from geosam.loading import load, sized
 from geosam.options import Options
 from geosam.pipeline import SEGMENT, Prepared, segment_prepared
@@ -30,6 +31,7 @@ from geosam.probability import mask_of_stored, water_probability
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import preview
+from geosam.raster.files import CACHE_BYTES
 from geosam.report import Report
 from geosam.resume import settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
@@ -41,7 +43,7 @@ from geosam.types import Model
 from geosam.vectors import MIN_AREA_PX, islands, outlines
 from geosam.views import Looks, pixel_m
 from geosam.workers import crew_of
-from geosam.workspace import Targets, publish
+from geosam.workspace import Targets, make_once, publish
 
 COARSER_SIMPLIFY_PX = 0.25
 """Tolerance of outlines, in pixels of the model's grid, where that is coarser than the scene's."""
@@ -120,11 +122,7 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
     margin = int(np.ceil(EVIDENCE_PX * max(1.0, abs(coarser))))
     stored = keep.raster(water, "probability", margin, "scene")
     with job.clock.time("write"):
-        write_raster(
-            stored.lazy(), job.folder / "probability.tif", kind="probability", overwrite=True
-        )
-        mask = mask_of_stored(stored.lazy(), job.options.threshold)
-        write_raster(mask, job.folder / "mask.tif", kind="mask", overwrite=True)
+        _write_rasters(job, stored)
     give_back()
     groups = group_tiles(prepared.grid, prepared.per_side)
     answers = keep.answers(SEGMENT).tiles(groups)
@@ -134,6 +132,21 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
         for tile, mask in zip(group.tiles, answers[index], strict=True)
     ]
     return with_faults(rows, job.faults, prepared)
+
+
+def _write_rasters(job: Job, stored: Kept) -> None:
+    """Write probability and mask, but for what an interrupted run has written already."""
+    threshold = job.options.threshold
+
+    def probability(path: Path) -> None:
+        write_raster(stored.lazy(), path, kind="probability", overwrite=True)
+
+    def mask(path: Path) -> None:
+        found = mask_of_stored(stored.lazy(), threshold)
+        write_raster(found, path, kind="mask", overwrite=True)
+
+    make_once(job.folder / "probability.tif", "all blocks", probability)
+    make_once(job.folder / "mask.tif", f"threshold {threshold}", mask)
 
 
 def _stored(looks: Looks, water: Step, aoi: gpd.GeoSeries | None) -> xr.DataArray:
@@ -211,7 +224,7 @@ def draw_quicklook(job: Job, found: gpd.GeoDataFrame, title: str | None = None) 
 
 def _water_share(path: Path) -> float:
     counts = np.zeros(NODATA + 1, np.int64)
-    with rasterio.open(path) as mask:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as mask:
         for _, window in mask.block_windows(1):
             counts += np.bincount(mask.read(1, window=window).ravel(), minlength=NODATA + 1)
     valid = counts.sum() - counts[NODATA]

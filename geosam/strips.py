@@ -23,6 +23,7 @@ from rasterio.windows import Window
 
 from geosam.errors import InputError
 from geosam.ground import crs_of
+from geosam.raster.files import CACHE_BYTES
 
 STRIP_PX = 4_000_000
 """Pixels of a strip: about 100 MB with its labels and probabilities."""
@@ -138,7 +139,7 @@ def file_grid(file: rasterio.DatasetReader) -> GeoBox:
 
 def read_file(file: rasterio.DatasetReader, window: Window | None = None) -> np.ndarray:
     """Read a mask as float32 of 0 and 1, or a probability as float32, NaN where nodata."""
-    values = file.read(1, window=window, masked=True)
+    values = _read(file, window, masked=True)
     if np.ma.getmaskarray(values).all() and file.nodata != 0:
         return np.full(values.shape, np.nan, np.float32)
     if file.dtypes[0].startswith("float") or file.scales[0] != 1 or file.offsets[0] != 0:
@@ -336,7 +337,7 @@ def _as_mask(values: np.ndarray, missing: np.ndarray, name: str) -> np.ndarray:
 
 def read_full(file: rasterio.DatasetReader, window: Window | None = None) -> np.ndarray:
     """Read a mask in which 255 is water."""
-    values = file.read(1, window=window)
+    values = _read(file, window)
     return _as_mask(values // MASK_NODATA, (values % MASK_NODATA) != 0, file.name)
 
 
@@ -344,7 +345,13 @@ def holds_one(file: rasterio.DatasetReader) -> bool:
     """Tell whether any pixel is 1, or neither 0 nor 255, so that 255 must mean nodata."""
     rows = _split(file.height, file.width, file.block_shapes[0][0])
     windows = (Window(0, row, file.width, count) for row, count in rows)
-    return any(((v := file.read(1, window=w)) == 1).any() or _odd(v) for w in windows)
+    return any(((v := _read(file, w)) == 1).any() or _odd(v) for w in windows)
+
+
+def _read(file: rasterio.DatasetReader, window: Window | None, **how: Any) -> Any:
+    # Every block is read about once, and GDAL would keep a share of all memory of them.
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        return file.read(1, window=window, **how)
 
 
 def _odd(values: np.ndarray) -> bool:

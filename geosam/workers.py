@@ -16,6 +16,8 @@ from geosam.types import Model
 THREADED_TILE_PX = 512
 """Up to this input size tiles run side by side on one thread each; a larger network uses all
 threads for one batch, because its activations would not fit several times."""
+DEVICE_THREADS = 2
+"""Pieces of work at a time for each GPU: one is read or written while the other is computed."""
 
 
 @contextmanager
@@ -45,21 +47,25 @@ def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], i
     """Return the environment of each worker process, and how many threads each has."""
     cores = os.cpu_count() or 1
     if options.devices:
+        from geosam.models.device import visible_devices
+
         threads = str(max(1, cores // len(options.devices)))
         return [
             {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": threads}
-            for device in options.devices
-        ], 1
+            for device in visible_devices(options.devices)
+        ], DEVICE_THREADS
     workers = options.workers or 1
     share = max(1, cores // workers)
-    if _side_by_side(options, model):
-        return [{"OMP_NUM_THREADS": "1"}] * workers, share
-    return [{"OMP_NUM_THREADS": str(share)}] * workers, 1
+    side_by_side = _side_by_side(model, share)
+    return [{"OMP_NUM_THREADS": str(max(1, share // side_by_side))}] * workers, side_by_side
 
 
-def _side_by_side(options: Options, model: Model) -> bool:
-    """Whether tiles run on one thread each, many at a time."""
-    return model.size <= THREADED_TILE_PX and options.device in ("auto", "cpu")
+def _side_by_side(model: Model, cores: int) -> int:
+    """Return how many pieces of work are done at a time in a process."""
+    device = getattr(getattr(model, "placement", None), "device", None)
+    if device is not None and device.type != "cpu":
+        return DEVICE_THREADS
+    return cores if model.size <= THREADED_TILE_PX else 1
 
 
 @contextmanager
@@ -68,7 +74,7 @@ def shared_threads(options: Options, model: Model) -> Iterator[Crew]:
     import torch
 
     before = torch.get_num_threads()
-    workers = options.workers or (before if _side_by_side(options, model) else 1)
+    workers = options.workers or _side_by_side(model, before)
     torch.set_num_threads(max(1, before // workers))
     try:
         with dask.config.set(scheduler="threads", num_workers=workers):

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +216,26 @@ def disk_is_full(error: BaseException | None, folder: Path) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return shutil.disk_usage(folder).free < FULL_BYTES
+
+
+def make_once(path: Path, of: str, make: Callable[[Path], None]) -> None:
+    """Make a file of unfinished work, unless it is complete and was made of the same thing.
+
+    Parameters
+    ----------
+    path
+        The file. It appears when it is complete.
+    of
+        What it is made of, beside what the whole run belongs to.
+    make
+        Makes it.
+    """
+    note = path.with_name(f"{path.name}.made")
+    if path.exists() and note.exists() and note.read_text() == of:
+        return
+    note.unlink(missing_ok=True)
+    make(path)
+    note.write_text(of)
 
 
 def publish(folder: Path, targets: Targets) -> tuple[str, ...]:

@@ -275,6 +275,37 @@ def refused(*words):
     return result.output
 
 
+def test_a_store_keeps_what_the_model_sees_and_the_network_prompts_anew(
+    folders, scene, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(folders["sam2"], tmp_path / "checkpoint")
+    beside(folder)
+    encode, encoded = DenseNetwork.encode, []
+    monkeypatch.setattr(DenseNetwork, "encode", lambda m, p: encoded.append(len(p)) or encode(m, p))
+    how = {"model": str(folder), "resolution": 1, "device": "cpu", "precision": "fp32"}
+
+    def probability(name, **options):
+        encoded.clear()
+        out = tmp_path / f"{name}.tif"
+        geosam.run(scene, tmp_path / f"{name}.gpkg", probability=out, **how, **options)
+        return out.read_bytes(), sum(encoded)
+
+    _, tiles = probability("bare", prompts="autosam")
+    first, filling = probability("first", prompts="autosam", store=tmp_path / "store")
+    assert filling - 1 == tiles > 0  # one tile says how large the maps are
+    again, none = probability("again", prompts="autosam", store=tmp_path / "store")
+    assert none == 0 and again == first
+    _, none = probability("index", prompts="index", store=tmp_path / "store")
+    assert none == 0  # other prompts share it
+    before, after = (tmp_path / "bare.tif", tmp_path / "first.tif")
+    values = [rasterio.open(path).read(1).astype(int) for path in (before, after)]
+    assert np.ptp(values[0]) > 20 and np.abs(values[0] - values[1]).max() <= 2
+    shutil.rmtree(folder / "autosam")
+    beside(folder, seed=5)
+    other, none = probability("other", prompts="autosam", store=tmp_path / "store")
+    assert none == 0 and other != first
+
+
 def test_without_a_network_nothing_starts(folders, scene, tmp_path):
     folder = shutil.copytree(folders["sam2"], tmp_path / "checkpoint")
     words = segment_words(scene, folder, tmp_path / "out.gpkg")

@@ -11,15 +11,17 @@ import geopandas as gpd
 import pytest
 import rasterio
 import shapely
+import torch
 from distributed import Client, LocalCluster
 
 import geosam
-from geosam.cluster import Cluster
+from geosam.cluster import AHEAD, Cluster
 from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
 from geosam.models.load import load_model
 from geosam.models.resident import resident
-from geosam.progress import SILENT
+from geosam.options import Options
 from geosam.testing import FakeModel, write_scene
+from geosam.workers import DEVICE_THREADS, _local_crew, _side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -157,16 +159,22 @@ def test_who_works_is_asked_for_in_one_way(scene, tmp_path, options, words):
 
 
 def test_what_the_client_hands_out_is_bounded(cluster):
+    landed, ahead = [], []
+
+    class Counting:
+        def update(self, *_):
+            landed.append(1)
+
+    def items():
+        for n in range(40):
+            ahead.append(n - len(landed))
+            yield n
+
     with Client(cluster.scheduler_address) as client:
-        most = []
-
-        def items():
-            for n in range(40):
-                most.append(len(client.futures))
-                yield n
-
-        assert Cluster(client).do(abs, items(), SILENT) == list(range(40))
-    assert max(most) <= 10  # two a worker, what they share, and those that are on their way
+        most = AHEAD * sum(client.nthreads().values())
+        assert Cluster(client).do(abs, items(), Counting()) == list(range(40))
+    assert len(landed) == 40
+    assert max(ahead) < most  # whoever is handed one more has all the others unfinished
 
 
 def test_a_network_is_loaded_once_a_process_and_must_have_the_same_weights():
@@ -175,3 +183,28 @@ def test_a_network_is_loaded_once_a_process_and_must_have_the_same_weights():
     assert stands.size == stands.network.size
     with pytest.raises(ModelError, match="other weights"):
         _ = replace(stands, signature="0" * 64).size
+
+
+def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    model = FakeModel()
+    environments, threads = _local_crew(Options(device="cuda:0,1"), model)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["0", "1"]
+    assert threads == DEVICE_THREADS
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8a1")  # numbers count what is visible here
+    environments, _ = _local_crew(Options(device="cuda:1,0"), model)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["GPU-8a1", "3"]
+    with pytest.raises(OptionError, match="there are 2 CUDA devices"):
+        _local_crew(Options(device="cuda:0,2"), model)
+
+
+def test_small_models_share_the_cores_and_large_ones_and_gpus_do_not():
+    def on(device, size=256):
+        placement = type("Placement", (), {"device": torch.device(device)})
+        return type("Placed", (), {"placement": placement, "size": size})
+
+    assert _side_by_side(on("cpu"), 8) == 8
+    assert _side_by_side(on("cpu", 1024), 8) == 1
+    assert _side_by_side(on("cuda"), 8) == DEVICE_THREADS

@@ -201,3 +201,17 @@ def test_reading_says_which_layers_there_are(tmp_path):
         read_layer(tmp_path / "none.gpkg", "outlines")
     with pytest.raises(OptionError, match="no layer 'rivers'"):
         empty_layer("rivers")
+
+
+def test_a_layer_in_batches_is_the_layer_in_one(tmp_path, monkeypatch):
+    rows = layer("outlines", 7).assign(outline_id=range(7))
+    whole = write_geopackage(tmp_path / "whole.gpkg", outlines=rows)
+    monkeypatch.setattr(geopackage, "BATCH_ROWS", 3)
+    parts = write_geopackage(tmp_path / "parts.gpkg", outlines=rows, nodes=layer("nodes", 0))
+    one, several = (read_layer(path, "outlines") for path in (whole, parts))
+    pd.testing.assert_frame_equal(one, several)
+    assert pyogrio.read_info(parts, layer="outlines")["features"] == 7
+    with sqlite3.connect(parts) as database:
+        indexed = database.execute("select count(*) from rtree_outlines_geom").fetchone()
+    assert indexed == (7,)
+    assert len(read_layer(parts, "nodes")) == 0

@@ -139,5 +139,5 @@ def test_the_batch_is_what_the_memory_allows(monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 500)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 500 + 900)
-    assert batch_size_for(model) == 4  # half of 8000, by 900 a tile
+    assert batch_size_for(model) == 2  # a quarter of 8000, by 900 a tile
     assert model.encoded == 1

@@ -195,6 +195,37 @@ def test_other_outputs_may_be_asked_for(scene, cut):
     assert report.exit_status == 0
 
 
+def test_rasters_that_are_complete_are_not_written_again(scene, tmp_path, monkeypatch):
+    import geosam.runs
+
+    write, written = geosam.runs.write_raster, []
+
+    def told(array, path, **how):
+        written.append(path.name)
+        write(array, path, **how)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geosam.runs.write_raster", told)
+    outlines = geosam.runs.outlines
+    monkeypatch.setattr("geosam.runs.outlines", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(scene, tmp_path, "cut", model=FakeModel(), mask=tmp_path / "cut_mask.tif")
+    assert written == ["probability.tif", "mask.tif"]
+    how = {"model": FakeModel(), "resume": True, "mask": tmp_path / "cut_mask.tif"}
+    with pytest.raises(KeyboardInterrupt):
+        run(scene, tmp_path, "cut", **how)
+    assert len(written) == 2
+    monkeypatch.setattr("geosam.runs.outlines", outlines)
+    run(scene, tmp_path, "cut", threshold=0.8, **how)
+    assert written[2:] == ["mask.tif"]
+    monkeypatch.undo()
+    run(scene, tmp_path, "whole", model=FakeModel(), mask=tmp_path / "mask.tif", threshold=0.8)
+    assert_same(tmp_path, "whole", "cut")
+    assert (tmp_path / "mask.tif").read_bytes() == (tmp_path / "cut_mask.tif").read_bytes()
+
+
 def test_a_run_killed_while_it_gave_final_names_replaces_its_own_files_alone(
     scene, cut, monkeypatch
 ):

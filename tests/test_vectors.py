@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from geosam import strips
 from geosam.errors import InputError, OptionError
+from geosam.export.cog import write_raster
 from geosam.layers import LAYERS
 from geosam.vectors import islands, outlines
 
@@ -425,3 +426,19 @@ def test_missing_files_plain_arrays_and_other_grids_are_refused(tmp_path):
 def test_sizes_outside_their_rule_are_refused(wrong):
     with pytest.raises(OptionError):
         outlines(on_grid(blobs(size=16)), **wrong)
+
+
+def test_gdal_keeps_little_of_what_is_streamed(tmp_path, monkeypatch):
+    path, caches, read = tmp_path / "mask.tif", [], rasterio.io.DatasetReader.read
+    write_raster(on_grid(np.eye(64, dtype=np.uint8)), path, kind="mask")
+
+    class Watched(rasterio.io.DatasetReader):
+        def read(self, *args, **options):
+            caches.append(rasterio.env.get_gdal_config("GDAL_CACHEMAX"))
+            return read(self, *args, **options)
+
+    monkeypatch.setattr(
+        strips.rasterio, "open", lambda p: Watched(rasterio._path._parse_path(str(p)))
+    )
+    assert len(outlines(path, **EVERYTHING)) == 1
+    assert set(caches) == {64 << 20}

@@ -18,6 +18,7 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from geosam.errors import DiskFullError, OptionError, OutputError
+from geosam.raster.files import CACHE_BYTES
 from geosam.workspace import check_writable, disk_is_full
 
 NODATA = 255
@@ -28,9 +29,6 @@ BLOCK_PX = 512
 """Side of the stored blocks."""
 WRITE_ERRORS = (OSError, RasterioError, CPLE_BaseError, SystemError)
 """What a failed write raises: rasterio passes some of GDAL's errors on as they are."""
-CACHE_BYTES = 64 << 20
-"""GDAL's block cache while writing; its default is a share of all memory. rasterio takes bytes, where
-the environment variable takes MB: 64 here would be a cache of 64 bytes."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from geosam.export.steps_apart import steps_apart
 from geosam.layers import LAYERS
 from geosam.workspace import disk_is_full
 
+BATCH_ROWS = 50_000
+"""Rows that are turned into bytes at once."""
 _STYLES = "layer_styles"
 """Table in which QGIS keeps the styles of a GeoPackage."""
 _SYNCHRONOUS = "OGR_SQLITE_SYNCHRONOUS"
@@ -215,7 +217,9 @@ def _write_layer(path: Path, name: str, frame: pd.DataFrame) -> None:
         options["geometry_type"] = _geometry_type(name, frame)
         # The index helps nobody to find a river, but QGIS draws a large layer far faster with it.
         options["layer_options"] = {"SPATIAL_INDEX": "YES", "GEOMETRY_NAME": "geom"}
-    pyogrio.write_dataframe(frame, path, **options)
+    for start in range(0, max(1, len(frame)), BATCH_ROWS):
+        part = frame.iloc[start : start + BATCH_ROWS]
+        pyogrio.write_dataframe(part, path, append=start > 0, **options)
 
 
 def _geometry_type(name: str, frame: gpd.GeoDataFrame) -> str | None:

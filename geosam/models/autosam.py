@@ -55,11 +55,15 @@ class AutoPrompted:
 
     def encode(self, pixels: np.ndarray) -> Features:
         """Turn (n, 3, size, size) float32 in [0, 1] into the model's features and dense prompts."""
+        return self.prompt(self.model.encode(pixels), pixels)
+
+    def prompt(self, features: Features, pixels: np.ndarray) -> Features:
+        """Add the dense prompts of some tiles to what the model has seen of them."""
         placement = self.model.placement
         with torch.inference_mode(), placement.cast():
             batch = placement.send(pixels)
             dense = self.prompter(batch.contiguous(memory_format=torch.channels_last))
-        return {**self.model.encode(pixels), DENSE: dense.float()}
+        return {**features, DENSE: dense.float()}
 
     def decode(
         self, features: Features, prompts: Sequence[PixelPrompts]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +58,25 @@ def place(device: str = "auto", precision: str = "auto") -> Placement:
     if where.type == "cpu" and precision == "fp16":
         raise OptionError("--precision fp16 is not for the CPU. Use bf16, fp32 or auto.")
     return Placement(where, _best_dtype(where) if precision == "auto" else _DTYPES[precision])
+
+
+def visible_devices(numbers: Sequence[str]) -> list[str]:
+    """Return what makes each of some CUDA devices the only one that a process sees.
+
+    Parameters
+    ----------
+    numbers
+        Of the devices, among those that this process sees.
+
+    Raises
+    ------
+    OptionError
+        If one of them is not there.
+    """
+    for number in numbers:
+        _check_device(torch.device("cuda", int(number)))
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return list(numbers) if named is None else [named.split(",")[int(n)] for n in numbers]
 
 
 def _best_device() -> str:

@@ -25,5 +25,17 @@ def from_half(arrays: Mapping[str, np.ndarray], model: Model) -> Features:
     return {name: placement.send(a) for name, a in whole.items()}
 
 
+def encoder_of(model: Any) -> Model:
+    """Return what makes the features that are worth keeping: a model that prompts itself without its
+    prompts, which cost little and are another network's.
+    """
+    return model.model if hasattr(model, "prompt") else model
+
+
+def prompted(features: Features, pixels: np.ndarray, model: Any) -> Features:
+    """Add to features of :func:`encoder_of` what the model itself makes of the pixels, if it does."""
+    return model.prompt(features, pixels) if hasattr(model, "prompt") else features
+
+
 def _as_array(array: Any) -> np.ndarray:
     return array.cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)

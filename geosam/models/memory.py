@@ -11,8 +11,8 @@ CPU_BATCH = 2
 """On a processor more tiles at once are not faster."""
 MOST_BATCH = 16
 """A GPU is busy with that many."""
-SHARE = 0.5
-"""Of the free memory: decoding and other programs need some as well."""
+SHARE = 0.25
+"""Of the free memory: two batches may be under way at once, decoding and other programs need some as well."""
 
 
 def batch_size_for(model: Any) -> int:

@@ -66,11 +66,14 @@ class PrompterFiles:
     """What it says of itself."""
 
     @property
+    def signature(self) -> str:
+        """SHA-256 over its weights, in hexadecimal."""
+        return sign_weights(self.folder)
+
+    @property
     def sentence(self) -> str:
         """Where the prompts come from, for a person."""
-        return (
-            f"Prompts: the dense prompt network {self.folder} ({sign_weights(self.folder)[:12]})."
-        )
+        return f"Prompts: the dense prompt network {self.folder} ({self.signature[:12]})."
 
 
 def prompter_of(name: str, folder: Path) -> PrompterFiles:

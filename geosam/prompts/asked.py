@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import dask
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
 import numpy as np
-import xarray as xr
 
 from geosam.errors import PromptError
 from geosam.prompts.scene_prompts import ScenePrompts
 from geosam.types import Window
-from geosam.windows import blocks_of, read_window
+
+CELL_PX = 256
+"""Side of the squares that are read to see whether there is data: as small as blocks of files are."""
+CELLS = 256
+"""Squares that are remembered, 64 KB each: clicks lie close together."""
 
 
-def check_asked(prompts: ScenePrompts, scene: xr.DataArray) -> None:
+def check_asked(prompts: ScenePrompts, look: Callable[[Window], np.ndarray], scene: Window) -> None:
     """Check clicks and boxes of a user's own.
 
     Parameters
     ----------
     prompts
         On the grid of the scene.
+    look
+        Reads a window of the grid: (band, height, width), NaN where nodata.
     scene
-        (band, y, x), NaN where nodata.
+        The grid, from its first pixel on.
 
     Raises
     ------
@@ -29,7 +36,7 @@ def check_asked(prompts: ScenePrompts, scene: xr.DataArray) -> None:
         against it; or if a click or a whole box lies on nodata.
     """
     _check_labels(prompts)
-    _check_data(prompts, scene)
+    _check_data(prompts, look, scene)
 
 
 def _check_labels(prompts: ScenePrompts) -> None:
@@ -49,24 +56,29 @@ def _check_labels(prompts: ScenePrompts) -> None:
         )
 
 
-def _check_data(prompts: ScenePrompts, scene: xr.DataArray) -> None:
-    blocks, (height, width) = blocks_of(scene), scene.shape[-2:]
-    corners = np.concatenate([np.repeat(prompts.points, 2, axis=1)[:, [0, 2, 1, 3]], prompts.boxes])
-    low, high = np.floor(corners[:, :2]).astype(int), np.floor(corners[:, 2:]).astype(int) + 1
-    low, high = np.maximum(low, 0), np.minimum(high, (width, height))
-    windows = [
-        Window(int(row), int(col), max(0, int(end_row - row)), max(0, int(end_col - col)))
-        for (col, row), (end_col, end_row) in zip(low, high, strict=True)
-    ]
-    empty = dask.compute(*(dask.delayed(_is_void)(read_window(blocks, w)) for w in windows))
-    for void, window, number in zip(empty, windows, range(len(windows)), strict=True):
-        if void:
-            what = "The click" if number < len(prompts.points) else "The box"
-            raise PromptError(
-                f"{what} at row {window.row}, column {window.col} of the model's grid lies where the "
-                "scene has no data. Move it onto the picture, or remove it."
-            )
+def _check_data(prompts: ScenePrompts, look: Callable[[Window], np.ndarray], scene: Window) -> None:
+    @lru_cache(CELLS)
+    def known(cell: Window) -> np.ndarray:
+        return np.isfinite(look(cell)).any(axis=0)
+
+    points = np.floor(np.tile(prompts.points, 2)) + np.array([0, 0, 1, 1])
+    for what, sides in (("The click", points), ("The box", prompts.boxes)):
+        for left, top, right, bottom in sides:
+            row, col = int(np.floor(top)), int(np.floor(left))
+            whole = Window(row, col, int(np.ceil(bottom)) - row, int(np.ceil(right)) - col)
+            inside = whole.intersection(scene)
+            if inside is None or not any(known(c)[s].any() for c, s in _cells(inside, scene)):
+                raise PromptError(
+                    f"{what} at row {row}, column {col} of the model's grid lies where the scene "
+                    "has no data. Move it onto the picture, or remove it."
+                )
 
 
-def _is_void(pixels: np.ndarray) -> bool:
-    return not np.isfinite(pixels).any()
+def _cells(window: Window, scene: Window) -> Iterator[tuple[Window, tuple[slice, slice]]]:
+    """Cut a window along a fixed grid of squares; for each the square, and what the window has of it."""
+    for row in range(window.row - window.row % CELL_PX, window.row_end, CELL_PX):
+        for col in range(window.col - window.col % CELL_PX, window.col_end, CELL_PX):
+            cell = Window(row, col, CELL_PX, CELL_PX).intersection(scene)
+            common = None if cell is None else cell.intersection(window)
+            if cell is not None and common is not None:
+                yield cell, common.slices(cell)

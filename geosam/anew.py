@@ -1,0 +1,106 @@
+"""A part of a scene, looked at when it is asked about, with as much around it as the answer depends on.
+
+What a click asks for is a small part of a scene: nothing here grows with the rest of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from geosam.durable import Draw, Lay, Step
+from geosam.kept import on_grid
+from geosam.mosaic import blended
+from geosam.tiles import TileGrid
+from geosam.types import Window
+from geosam.views import Around, Looks, covering
+
+
+@dataclass(frozen=True)
+class Anew:
+    """Keeps nothing: what a part of the scene needs is done when that part is asked about.
+
+    A :class:`geosam.durable.Keep` for few and small parts. For a whole scene it would do over and
+    over what parts share.
+    """
+
+    around: Around
+    """Looks at parts."""
+
+    def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Step:
+        """Return a step that does it with a margin around."""
+        return partial(_widened, step=step, around=self.around, margin=margin, on=on)
+
+    def mosaic(
+        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+    ) -> Step:
+        """Return a step that answers the groups a part touches, their tiles whole."""
+        return self.raster(partial(_blended, lay=lay, on=on), name, grid.size, on)
+
+    def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> Draw:
+        """Return what draws them."""
+        return draw
+
+    def hold(self, values: xr.DataArray, name: str) -> Step:
+        """Return a step that gives what a part has of the values."""
+        return partial(_held, values=values)
+
+
+def read_part(
+    window: Window, around: Around, grid: GeoBox, bands: Sequence[str] | None = None
+) -> np.ndarray:
+    """Read a window of the model's grid, and no more of the scene than that.
+
+    Parameters
+    ----------
+    window
+        May overhang the scene.
+    around
+        Looks at parts.
+    grid
+        The model's grid of the whole scene.
+    bands
+        Which, in order; all without it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (band, height, width) float32, NaN where nodata and beyond the scene; a single band of NaN
+        where there is no data at all and `bands` is not given.
+    """
+    count = 1 if bands is None else len(bands)
+    nothing = np.full((count, window.height, window.width), np.nan, np.float32)
+    inside = window.intersection(Window(0, 0, *grid.shape))
+    if inside is None:
+        return nothing
+    part = grid[inside.slices()]
+    looks = around(part)
+    if looks is None:
+        return nothing
+    seen = looks.working if bands is None else looks.working.sel(band=list(bands))
+    place = covering(part, seen.odc.geobox).slices()
+    pixels = np.asarray(seen[(..., *place)].values, np.float32)
+    out = np.full((len(pixels), window.height, window.width), np.nan, np.float32)
+    out[(..., *inside.slices(window))] = pixels
+    return out
+
+
+def _widened(looks: Looks, step: Step, around: Around, margin: int, on: str) -> xr.DataArray:
+    """Do a step on a part and a margin around it, and return the part."""
+    box = getattr(looks, on).odc.geobox
+    wide = around(box.pad(margin, margin)) or looks
+    values = step(wide)
+    return values[covering(box, values.odc.geobox).slices()]
+
+
+def _blended(looks: Looks, lay: Lay, on: str) -> xr.DataArray:
+    return on_grid(blended(lay(looks)), getattr(looks, on).odc.geobox)
+
+
+def _held(looks: Looks, values: xr.DataArray) -> xr.DataArray:
+    return values[covering(looks.working.odc.geobox, values.odc.geobox).slices()]

@@ -308,9 +308,9 @@ def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], i
     if options.devices:
         from geosam.models.device import visible_devices
 
-        threads = str(max(1, cores // len(options.devices)))
+        each = str(max(1, cores // len(options.devices)))
         return [
-            {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": threads}
+            {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": each}
             for device in visible_devices(options.devices)
         ], DEVICE_THREADS
     workers = options.workers or 1

@@ -70,7 +70,7 @@ class Plan:
     memory_bytes: int
     """What this process has needed for them."""
     store_bytes: int
-    """Of an embedding store of the tiles to encode."""
+    """Of an embedding store of the tiles to encode, before it is compressed."""
     disk_bytes: int
     """Of the unfinished work, at most."""
     free_bytes: int

@@ -276,9 +276,9 @@ def _geodetic(crs: CRS) -> tuple[Transformer, float]:
     geodetic = crs.geodetic_crs
     if geodetic is None or crs.get_geod() is None:
         raise InputError(
-            f"The CRS {crs.name} has no place on Earth, and areas need one: give the CRS the "
-            "scene was surveyed in, such as --crs EPSG:32633, or set it in the file with gdal_edit "
-            "-a_srs."
+            f"The CRS {crs.name} has no place on Earth, and areas need one: set the CRS of "
+            "the survey, such as EPSG:32633, in the file (gdal_edit -a_srs, or Assign Projection in "
+            "QGIS), or give it with --crs where the command has that option."
         )
     # Gradians and radians exist as well: the old French grids count in the former.
     unit = geodetic.axis_info[0].unit_conversion_factor if geodetic.axis_info else np.radians(1)

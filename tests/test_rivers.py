@@ -166,6 +166,20 @@ def test_the_channel_of_a_main_line_is_measured_straight_across_it():
     assert in_an_arm.width_m.median() > 2.1 * in_an_arm.channel_m.median()
 
 
+def test_a_transect_that_runs_up_a_tributary_is_flagged():
+    rows, cols = np.mgrid[:200, :300] + 0.5
+    river, tributary = np.abs(rows - 120) < 6, (np.abs(cols - 150) < 5) & (rows < 120)
+    found = measured(river | tributary)
+    lines, transects = found["centerlines"], found["transects"]
+    main = transects[transects.reach_id.isin(lines.reach_id[lines.main])]
+    widths = main.width_m / PX / scale(found)
+    # The tributary goes up to the scene's edge, the main line is the longer way.
+    up = widths > 60
+    assert up.any()
+    assert set(main.flag[up]) == {"along"}
+    assert set(main.flag[widths < 15]) == {""}
+
+
 def topology(found):
     lines, kinds = found["centerlines"], found["nodes"].kind.value_counts().to_dict()
     return kinds, len(lines) - len(found["nodes"]) + 1

@@ -56,9 +56,10 @@ def plot_widths(
         widths.fill_between(
             km, along.width_low_m, along.width_high_m, color=_UNSURE, label="0.75 to 0.25 probable"
         )
-    widths.plot(km, along.span_m, color=_SPAN, lw=0.8, label="bank to bank")
-    widths.plot(km, along.width_m, color=_WATER, lw=1.0, label="water")
     flagged = along.flag != ""
+    span, width = (column.mask(flagged) for column in (along.span_m, along.width_m))
+    widths.plot(km, span, color=_SPAN, lw=0.8, label="bank to bank")
+    widths.plot(km, width, color=_WATER, lw=1.0, label="water")
     widths.plot(km[flagged], along.width_m[flagged], ".", color="0.4", ms=4, label="flagged")
     widths.set(ylabel="m", ylim=(0, None))
     widths.set_title(title or "Width along the main line", loc="left")
@@ -76,5 +77,7 @@ def _along(transects: gpd.GeoDataFrame, centerlines: gpd.GeoDataFrame, river_id:
     along = transects[transects.reach_id.isin(reaches)].sort_values("distance_m")
     if len(along) == 0:
         named = "" if river_id is None or np.isnan(river_id) else f" of river {river_id}"
-        raise InputError(f"There is no transect on a main line{named}, so no width to draw.")
+        raise InputError(
+            f"There is no transect on a main line{named}, so no width to draw: leave the plot out."
+        )
     return pd.DataFrame(along.drop(columns="geometry"))

@@ -6,11 +6,13 @@ from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
+import shapely
+from shapely.ops import substring
 
 from geosam.rivers.course import Reach
 from geosam.rivers.crossings import Banks, banks_of
 from geosam.rivers.smoothing import without_repeats
-from geosam.rivers.transects import JUNCTION, Transects, lay, stacked
+from geosam.rivers.transects import ALONG, JUNCTION, Transects, lay, running_along, stacked
 from geosam.rivers.water import Water
 
 SPACING_WIDTHS = 0.25
@@ -43,12 +45,43 @@ def lay_all(reaches: list[Reach], water: Water, spacing: float | None) -> Transe
         members = list(of_river)
         step = spacing or _usual_step(members, water.pixel_m)
         room = _junction_room(members)
-        runs = groupby(members, key=lambda pair: (pair[1].outline, pair[1].main or pair[0]))
-        for (outline, _), run in runs:
+        runs = groupby(members, key=_run)
+        for (outline, main, _), run in runs:
             if outline not in banks:
                 banks[outline] = banks_of(water.polygons[outline], water.edges[outline])
-            found.append(_lay_run(list(run), banks[outline], step, room))
+            laid = _lay_run(list(run), banks[outline], step, room)
+            sides = [r for _, r in members if r.outline == outline and not r.main]
+            found.append(_flagged(laid, sides, room) if main else laid)
     return stacked(found)
+
+
+def _run(numbered: tuple[int, Reach]) -> tuple[int, bool, int]:
+    """Return what reaches share whose transects are laid together: outline, and main line or not."""
+    number, reach = numbered
+    return reach.outline, reach.main, 0 if reach.main else number
+
+
+def _flagged(laid: Transects, sides: list[Reach], room: dict[tuple[int, int], float]) -> Transects:
+    """Flag transects of a main line that run along a side channel."""
+    lines, widths = [], []
+    for side in sides:
+        start, end = _ends(side, room)
+        if start + end < side.channel.length:
+            line = shapely.LineString(side.channel.line)
+            lines.append(substring(line, start, line.length - end))
+            widths.append(side.channel.width)
+    flag = laid.flag.copy()
+    if lines:
+        flag[running_along(laid, np.array(lines, dtype=object), np.array(widths))] = ALONG
+    return replace(laid, flag=np.where(laid.flag == "", flag, laid.flag))
+
+
+def _ends(reach: Reach, room: dict[tuple[int, int], float]) -> tuple[float, float]:
+    """Return how far the junctions at the two ends of a reach go into it."""
+    start, end = (
+        room.get((reach.outline, node), 0.0) for node in (reach.channel.start, reach.channel.end)
+    )
+    return start, end
 
 
 def _usual_step(members: list[tuple[int, Reach]], pixel_m: float) -> float:
@@ -73,10 +106,7 @@ def _clear(
     """Return which transects of a main line keep away from its junctions."""
     clear, before = np.ones(len(laid.distance), bool), 0.0
     for number, reach in run:
-        start, end = (
-            room.get((reach.outline, node), 0.0)
-            for node in (reach.channel.start, reach.channel.end)
-        )
+        start, end = _ends(reach, room)
         along = laid.distance - before
         before += reach.channel.length
         near = (along < start) | (along > reach.channel.length - end)
@@ -102,9 +132,8 @@ def _lay_run(
         laid = lay(line, width, banks, places, channel, whole=True)
         clear = _clear(laid, run, room)
         return replace(laid, distance=laid.distance + first.before, clear=clear)
-    start = room.get((first.outline, first.channel.start), 0.0)
-    end = total - room.get((first.outline, first.channel.end), 0.0)
-    places = np.arange(start + step / 2, end, step)
+    start, end = _ends(first, room)
+    places = np.arange(start + step / 2, total - end, step)
     inside = len(places) > 0
     places = places if inside else np.array([total / 2])
     laid = lay(line, width, banks, places, np.full(len(places), run[0][0]), whole=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import shapely
@@ -16,8 +16,9 @@ _POINTS_A_WIDTH = 8
 """Points a width of a line from which directions are taken."""
 NORMAL_WIDTHS = 0.5
 """Scale, in widths, over which the direction of a line is averaged."""
-CROSSES, JUNCTION = "crosses", "junction"
-"""Flags: it meets a neighbour, as inside tight bends; its reach is all within a junction."""
+CROSSES, JUNCTION, ALONG = "crosses", "junction", "along"
+"""Flags: it meets a neighbour, as inside tight bends; its reach is all within a junction; it runs along
+another channel that joins from the side, instead of across it."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,12 @@ def lay(
     along = distance_along(even)
     centre = np.stack([np.interp(places, along, axis) for axis in even.T], axis=1)
     found = _cut(centre, _normals(even, along, places, NORMAL_WIDTHS * width), width, banks, whole)
-    own = found.own
     if whole and len(places) and (found.n_channels > 1).any():
+        first = found
         scale = np.where(found.n_channels > 1, found.span / 2, NORMAL_WIDTHS * width)
         scale = np.where(np.isfinite(scale), scale, width)
         found = _cut(centre, _normals(even, along, places, scale), width, banks, whole)
+        found = replace(found.where(first.n_channels > 1, first), own=first.own)
     laid = Transects(
         channel,
         places,
@@ -104,7 +106,7 @@ def lay(
         found.left,
         found.right,
         found.width,
-        own,
+        found.own,
         found.n_channels,
         np.full(len(places), "", dtype=object),
         np.ones(len(places), bool),
@@ -125,6 +127,11 @@ class _Cut:
     own: np.ndarray
     n_channels: np.ndarray
     on_banks: np.ndarray
+
+    def where(self, chosen: np.ndarray, other: _Cut) -> _Cut:
+        """Return these where chosen, and the others elsewhere."""
+        pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        return _Cut(*(np.where(chosen if a.ndim == 1 else chosen[:, None], a, b) for a, b in pairs))
 
 
 def _normals(
@@ -192,6 +199,39 @@ def _meeting(transects: Transects) -> np.ndarray:
     lines = shapely.linestrings(np.stack([transects.left, transects.right], axis=1))
     first, second = shapely.STRtree(lines).query(lines, predicate="intersects")
     return np.unique(first[first != second])
+
+
+def running_along(transects: Transects, lines: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Return which transects go into another channel and run along it.
+
+    Parameters
+    ----------
+    transects : Transects
+        Those of one outline.
+    lines : numpy.ndarray of shape (n,)
+        shapely.LineString, in metres of the same plane: middle lines of other channels, without
+        their ends within junctions.
+    widths : numpy.ndarray of shape (n,)
+        Widths of these channels.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Transects that come within half a width of such a line, at less than half a right
+        angle to it.
+    """
+    ways = shapely.linestrings(np.stack([transects.left, transects.right], axis=1))
+    tree = shapely.STRtree(ways)
+    line, number = tree.query(lines, predicate="dwithin", distance=widths / 2)
+    nearest_point = shapely.get_point(shapely.shortest_line(lines[line], ways[number]), 0)
+    at, half = shapely.line_locate_point(lines[line], nearest_point), widths[line] / 2
+    before, after = (
+        shapely.get_coordinates(shapely.line_interpolate_point(lines[line], place))
+        for place in (np.maximum(at - half, 0), at + half)
+    )
+    ahead, across = after - before, (transects.left - transects.right)[number]
+    shared = np.abs((ahead * across).sum(axis=1))
+    return np.unique(number[shared > np.sqrt(0.5) * np.hypot(*ahead.T) * np.hypot(*across.T)])
 
 
 def stacked(parts: list[Transects]) -> Transects:

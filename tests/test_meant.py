@@ -28,12 +28,17 @@ def grid_of(shape):
     return GeoBox(shape, Affine.scale(1, -1), "EPSG:32633")
 
 
+def evidence_of(water):
+    """Logits of something that is sure everywhere; those that are given stay."""
+    return np.where(water, 4.0, -4.0) if water.dtype == bool else water
+
+
 def meant(water, **prompts):
     seen = []
 
     def find(window):
         seen.append(window)
-        return water[window.slices()]
+        return evidence_of(water)[window.slices()]
 
     found = with_water_meant(ScenePrompts(**prompts), find, grid_of(SHAPE), BLOCK)
     shapes = [(polygon, 1) for polygon in found.polygons]
@@ -94,7 +99,9 @@ def test_a_click_on_a_river_means_all_of_it_however_long_it_is():
     river = np.zeros((8, 900), bool)
     river[2:6] = True
     prompts = ScenePrompts(**clicks((450.5, 4.5)))
-    found = with_water_meant(prompts, lambda w: river[w.slices()], grid_of(river.shape), 10)
+    found = with_water_meant(
+        prompts, lambda w: evidence_of(river)[w.slices()], grid_of(river.shape), 10
+    )
     assert shapely.union_all(found.polygons).equals(shapely.box(0, 2, 900, 6))
 
 
@@ -102,7 +109,9 @@ def test_water_that_comes_back_into_a_block_is_found_there_too():
     loop = np.zeros((40, 40), bool)
     loop[5, 5:35] = loop[25, 5:35] = loop[5:26, 34] = True
     prompts = ScenePrompts(**clicks((6.5, 5.5)))
-    found = with_water_meant(prompts, lambda w: loop[w.slices()], grid_of(loop.shape), 20)
+    found = with_water_meant(
+        prompts, lambda w: evidence_of(loop)[w.slices()], grid_of(loop.shape), 20
+    )
     assert shapely.area(found.polygons).sum() == loop.sum()
 
 
@@ -148,3 +157,36 @@ def test_a_click_outside_the_grid_is_left_alone(water):
     _, found, seen = meant(water, **clicks((-500.0, -500.0)))
     assert not seen
     assert len(found.polygons) == 0
+
+
+def weak(shape=SHAPE):
+    """A lake of which a part was found, a part is likely, and a bay that only looks like water."""
+    evidence = np.full(shape, -5.0)
+    evidence[40:60, 20:60] = -0.5
+    evidence[40:60, 30:50] = 2.0
+    evidence[40:60, 60:70] = -1.5
+    return evidence
+
+
+def test_a_click_means_what_is_likely_around_the_water_that_was_found():
+    drawn, _, _ = meant(weak(), **clicks((40.5, 50.5)))
+    assert (drawn == (weak() > -1)).all()
+
+
+def test_a_click_beside_the_water_that_was_found_but_where_it_is_likely_means_it_too():
+    drawn, _, _ = meant(weak(), **clicks((22.5, 50.5)))
+    assert (drawn == (weak() > -1)).all()
+
+
+def test_what_is_likely_alone_is_no_water():
+    evidence = np.where(weak() > 0, -0.5, weak())
+    drawn, found, _ = meant(evidence, **clicks((40.5, 50.5)))
+    assert not drawn.any()
+    assert len(found.points) == 1
+
+
+def test_a_box_means_what_is_likely_in_it_where_water_was_found():
+    drawn, _, _ = meant(weak(), **boxes((18, 38, 72, 62)))
+    assert (drawn == (weak() > -1)).all()
+    beside, _, _ = meant(weak(), **boxes((20, 40, 30, 60)))
+    assert not beside.any()

@@ -1,8 +1,10 @@
 """A user's clicks and boxes, and the water that is found there -> the water they mean.
 
 A click on a river says which water is wanted, and what finds water in the scene by itself, an index or
-the learned network, says how far it reaches: together they make a coarse mask. A click where nothing is
-found, on a field say, stays what it is, and the model answers to it alone.
+the learned network, says how far it reaches: together they make a coarse mask. What is asked for is
+likelier there than elsewhere, so that weaker evidence is enough for how far it reaches, but not for
+whether there is any. A click where nothing is found, on a field say, stays what it is, and the model
+answers to it alone.
 """
 
 from __future__ import annotations
@@ -27,9 +29,13 @@ BLOCK_PX = 2048
 small ones would find the same water many times over."""
 LEAST_SHARE = 0.05
 """Share of a box that must be water to be what is meant; a diagonal stream fills a tenth of its box."""
+LIKELY_LOGIT = -1.0
+"""Evidence above which a pixel is meant where water was found and somebody asks for it: water is likelier
+there than in the scene at large, for which evidence is weighed."""
 
 Finder = Callable[[Window], np.ndarray]
-"""Turns a window of the grid into (height, width) bool: what is found there by itself."""
+"""Turns a window of the grid into evidence for water, (height, width) float logits: water is found
+where it is above zero."""
 
 
 def with_water_meant(
@@ -42,7 +48,7 @@ def with_water_meant(
     given
         Prompts of the scene. Objects with a polygon that asks for something keep it alone.
     find
-        What finds water.
+        What speaks for water.
     geobox
         The grid.
     block_px
@@ -56,7 +62,7 @@ def with_water_meant(
     """
     # Blocks share the pixels on both sides of where they meet: water goes on from one to the next.
     blocks = TileGrid(geobox, block_px + 2, 2)
-    look = cache(lambda index: _water(blocks.tile(index), find, blocks.scene))
+    look = cache(lambda index: _evidence(blocks.tile(index), find, blocks.scene))
     drawn = set(given.polygon_objects[given.polygon_labels == 1].tolist())
     asked = set(given.objects[given.labels == 1].tolist()) | set(given.box_objects.tolist())
     found = (_object_water(given, k, find, look, blocks) for k in sorted(asked - drawn))
@@ -110,12 +116,12 @@ def _along(
     return found
 
 
-def _water(block: Tile, find: Finder, scene: Window) -> np.ndarray:
-    """Find the water of a block, (size, size) bool; there is none beyond the scene."""
-    out = np.zeros((block.read.height, block.read.width), bool)
+def _evidence(block: Tile, find: Finder, scene: Window) -> np.ndarray:
+    """Return the evidence in a block, (size, size) float32; there is none beyond the scene."""
+    out = np.full((block.read.height, block.read.width), -np.inf, np.float32)
     inside = block.read.intersection(scene)
     if inside is not None:
-        out[inside.slices(block.read)] = find(inside)
+        out[inside.slices(block.read)] = np.nan_to_num(find(inside), nan=-np.inf)
     return out
 
 
@@ -125,9 +131,11 @@ def _in_boxes(
     """Return the water that is meant inside boxes, (height, width) bool of their frame."""
     corner = np.array([frame.col, frame.row])
     allowed = _inside(boxes - np.tile(corner, 2), frame)
-    water = find(frame) & allowed
-    meant = _touched(water, clicks - corner, refused - corner) if len(clicks) else water
-    return meant & (meant.sum() >= LEAST_SHARE * allowed.sum())
+    evidence = np.where(allowed, find(frame), -np.inf)
+    if (evidence > 0).sum() < LEAST_SHARE * allowed.sum():
+        return np.zeros_like(allowed)
+    entered = np.zeros_like(allowed) if len(clicks) else allowed
+    return _touched(evidence, clicks - corner, refused - corner, entered)
 
 
 def _frame(boxes: np.ndarray, scene: Window) -> Window | None:
@@ -147,16 +155,20 @@ def _inside(boxes: np.ndarray, frame: Window) -> np.ndarray:
 
 
 def _touched(
-    water: np.ndarray, clicks: np.ndarray, refused: np.ndarray, entered: np.ndarray | None = None
+    evidence: np.ndarray, clicks: np.ndarray, refused: np.ndarray, entered: np.ndarray
 ) -> np.ndarray:
-    """Keep the components that a click touches, or that enter from beside, and no refusing one does."""
-    labels, n = ndimage.label(water, EIGHT)
+    """Return the water that a click touches, or that enters from beside, (y, x) bool: likely pixels
+    around water that was found, without what a refusing click touches.
+    """
+    found, n = ndimage.label(evidence > 0, EIGHT)
+    unwanted = np.zeros(n + 1, bool)
+    unwanted[_labels_at(found, refused, 0)] = True
+    unwanted[_labels_at(found, clicks, 0)] = False
+    unwanted[0] = False
+    labels, n = ndimage.label((evidence > LIKELY_LOGIT) & ~unwanted[found], EIGHT)
     wanted = np.zeros(n + 1, bool)
-    wanted[_labels_at(labels, clicks, REACH_PX)] = True
-    unwanted = np.setdiff1d(_labels_at(labels, refused, 0), _labels_at(labels, clicks, 0))
-    wanted[unwanted] = False
-    if entered is not None:
-        wanted[labels[entered]] = True
+    wanted[np.intersect1d(_labels_at(labels, clicks, REACH_PX), labels[evidence > 0])] = True
+    wanted[labels[entered]] = True
     wanted[0] = False
     return wanted[labels]
 

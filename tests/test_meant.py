@@ -162,7 +162,7 @@ def test_a_click_outside_the_grid_is_left_alone(water):
 def weak(shape=SHAPE):
     """A lake of which a part was found, a part is likely, and a bay that only looks like water."""
     evidence = np.full(shape, -5.0)
-    evidence[40:60, 20:60] = -0.5
+    evidence[40:60, 20:60] = -0.4
     evidence[40:60, 30:50] = 2.0
     evidence[40:60, 60:70] = -1.5
     return evidence
@@ -170,16 +170,16 @@ def weak(shape=SHAPE):
 
 def test_a_click_means_what_is_likely_around_the_water_that_was_found():
     drawn, _, _ = meant(weak(), **clicks((40.5, 50.5)))
-    assert (drawn == (weak() > -1)).all()
+    assert (drawn == (weak() > -0.5)).all()
 
 
 def test_a_click_beside_the_water_that_was_found_but_where_it_is_likely_means_it_too():
     drawn, _, _ = meant(weak(), **clicks((22.5, 50.5)))
-    assert (drawn == (weak() > -1)).all()
+    assert (drawn == (weak() > -0.5)).all()
 
 
 def test_what_is_likely_alone_is_no_water():
-    evidence = np.where(weak() > 0, -0.5, weak())
+    evidence = np.where(weak() > 0, -0.4, weak())
     drawn, found, _ = meant(evidence, **clicks((40.5, 50.5)))
     assert not drawn.any()
     assert len(found.points) == 1
@@ -187,6 +187,6 @@ def test_what_is_likely_alone_is_no_water():
 
 def test_a_box_means_what_is_likely_in_it_where_water_was_found():
     drawn, _, _ = meant(weak(), **boxes((18, 38, 72, 62)))
-    assert (drawn == (weak() > -1)).all()
+    assert (drawn == (weak() > -0.5)).all()
     beside, _, _ = meant(weak(), **boxes((20, 40, 30, 60)))
     assert not beside.any()

@@ -29,9 +29,11 @@ BLOCK_PX = 2048
 small ones would find the same water many times over."""
 LEAST_SHARE = 0.05
 """Share of a box that must be water to be what is meant; a diagonal stream fills a tenth of its box."""
-LIKELY_LOGIT = -1.0
+LIKELY_LOGIT = -0.5
 """Evidence above which a pixel is meant where water was found and somebody asks for it: water is likelier
-there than in the scene at large, for which evidence is weighed."""
+there than in the scene at large, for which evidence is weighed. Evidence alone, on components of true
+water in validation images, 0, -0.5, -1 and -2: median IoU of 100 clicks 0.727, 0.750, 0.716 and 0.672
+(0.692 without a prompt), of 121 boxes 0.661, 0.673, 0.682 and 0.663 (0.629)."""
 
 Finder = Callable[[Window], np.ndarray]
 """Turns a window of the grid into evidence for water, (height, width) float logits: water is found

@@ -25,9 +25,9 @@ from geosam.types import Tile, Window
 REACH_PX = 1
 """How far beside a click water may begin: a finger is not exact."""
 GAP_PX = 2
-"""Pieces of water are one where each, widened by this, meets the other. Water of an index, components of true
-water in validation images: the lower quartile of the IoU of clicks is 0.60 without and 0.64 with it, the
-median 0.64 and 0.72; of the learned network 0.64 both times, and 0.79."""
+"""Two pieces of water are one where they meet once both are this much wider. Evidence alone, 45 clicks on
+components of true water in validation images, without and with it: lower quartile of the IoU 0.603 and
+0.635, median 0.775 both times; of the nine of an index the median is 0.637 and 0.724."""
 BORDER_PX = 1 + GAP_PX
 """How far blocks look beyond what they own."""
 BLOCK_PX = 2048

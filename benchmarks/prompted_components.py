@@ -14,6 +14,7 @@ import argparse
 import os
 import tempfile
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import geopandas as gpd
@@ -28,12 +29,13 @@ from geosam.calibration import spearman
 from geosam.clock import Clock
 from geosam.crew import Threads
 from geosam.durable import Durable
-from geosam.masks import TileMask
+from geosam.embeddings import Memory
+from geosam.masks import DONE, TileMask
 from geosam.options import Options
-from geosam.pipeline import SEGMENT, prepare, segment_prepared
+from geosam.pipeline import prepare, segment_prepared
 from geosam.probability import water_probability
-from geosam.tiles import group_tiles
-from geosam.types import Model
+from geosam.tiles import TileGrid, group_tiles
+from geosam.types import Model, Tile
 from geosam.views import view_array
 
 SMALLEST_PX = 100
@@ -73,29 +75,45 @@ def geometries(mask: np.ndarray, scene: xr.DataArray) -> dict[str, shapely.Geome
     }
 
 
-def ask(scene: xr.DataArray, model: Model, geometry: shapely.Geometry) -> tuple[np.ndarray, float]:
-    """Return the answer to one prompt, (y, x) bool, and the model's own estimate of its IoU."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "prompt.gpkg"
-        gpd.GeoDataFrame({"label": [1]}, geometry=[geometry], crs=scene.odc.crs).to_file(path)
-        options = Options(prompts=str(path))
-        views = view_array(scene)
-        keep = Durable(Path(folder), Threads(os.cpu_count() or 1), Clock(), views)
-        prepared = prepare(views, options, keep, model)
-        logits = segment_prepared(prepared, keep)
+@dataclass(frozen=True)
+class Desk:
+    """A scene that many prompts are asked of: what finds water and the encoder look at it once."""
+
+    scene: xr.DataArray
+    """(band, y, x)."""
+    model: Model
+    """What answers."""
+    keep: Durable
+    """Where what does not depend on the prompt is kept."""
+    store: Memory = field(default_factory=Memory)
+    """Embeddings."""
+
+    def ask(self, geometry: shapely.Geometry, name: str) -> tuple[np.ndarray, float]:
+        """Return the answer to one prompt, (y, x) bool, and the model's own estimate of its IoU."""
+        path = self.keep.folder / f"{name}.gpkg"
+        prompt = gpd.GeoDataFrame(geometry=[geometry], crs=self.scene.odc.crs)
+        prompt.to_file(path)
+        views, options = self.keep.views, Options(prompts=str(path))
+        prepared = prepare(views, options, self.keep, self.model, store=self.store)
+        logits = segment_prepared(prepared, self.keep, name)
         water = water_probability(logits)(views).compute()
         groups = group_tiles(prepared.grid, prepared.per_side)
-        masks = keep.answers(SEGMENT).tiles(groups).values()
-    done = [mask for group in masks for mask in group if mask.status == "done"]
-    return as_label(water) == 1, mean_estimate(done)
+        masks = self.keep.answers(name).tiles(groups)
+        told = [
+            pair for i, group in groups.items() for pair in zip(group.tiles, masks[i], strict=True)
+        ]
+        return as_label(water) == 1, mean_estimate(told, logits(views).values > 0, prepared.grid)
 
 
-def mean_estimate(masks: list[TileMask]) -> float:
-    """Return the mean of the tiles' estimates, each as often as its tile has pixels of the object."""
-    areas = [0 if mask.logits is None else int((mask.logits > 0).sum()) for mask in masks]
-    if not sum(areas):
-        return 0.0
-    return float(np.average([mask.predicted_iou for mask in masks], weights=areas))
+def mean_estimate(told: list[tuple[Tile, TileMask]], found: np.ndarray, grid: TileGrid) -> float:
+    """Return the mean of the tiles' estimates, each as often as its tile owns pixels of the object."""
+    scores, areas = [0.0], [0]
+    for tile, mask in told:
+        owned = tile.core.intersection(grid.scene)
+        if mask.status == DONE and owned is not None:
+            scores.append(mask.predicted_iou)
+            areas.append(int(found[owned.slices()].sum()))
+    return float(np.average(scores, weights=areas)) if sum(areas) else 0.0
 
 
 def iou(found: np.ndarray, mask: np.ndarray, known: np.ndarray, box: tuple[slice, slice]) -> float:
@@ -116,13 +134,16 @@ def rate(
         if not found:
             continue
         automatic = as_label(segment_image(scene, model)[0]) == 1
-        for mask, box in found[:: max(1, -(-len(found) // each))]:
-            known = label != 255
-            scores["none"].append(iou(automatic, mask, known, box))
-            for what, geometry in geometries(mask, scene).items():
-                answer, estimate = ask(scene, model, geometry)
-                scores[what].append(iou(answer, mask, known, box))
-                estimates.append((estimate, scores[what][-1]))
+        with tempfile.TemporaryDirectory() as folder:
+            threads = Threads(os.cpu_count() or 1)
+            desk = Desk(scene, model, Durable(Path(folder), threads, Clock(), view_array(scene)))
+            for k, (mask, box) in enumerate(found[:: max(1, -(-len(found) // each))]):
+                known = label != 255
+                scores["none"].append(iou(automatic, mask, known, box))
+                for what, geometry in geometries(mask, scene).items():
+                    answer, estimate = desk.ask(geometry, f"{what}_{k}")
+                    scores[what].append(iou(answer, mask, known, box))
+                    estimates.append((estimate, scores[what][-1]))
     return scores, estimates
 
 

@@ -1,10 +1,12 @@
 """The worst answers of river-tiny on a labelled set, as pictures to look at.
 
     python benchmarks/worst_cases.py --set chips_s2_rgb --worst 20 -o worst/ [--plain]
+    python benchmarks/worst_cases.py --set aerial_dubai --name tile7_part005 -o docs/worst_cases/
 
 Writes `SET.png`: for each case the image, and beside it what was found (blue), missed (red) and called
 water wrongly (yellow); unknown pixels are grey. Wet images come by their IoU, dry ones by their false
-water. With --plain the images are left out, so that no imagery of others is passed on.
+water. With --plain the images are left out, so that no imagery of others is passed on; with --name
+only what is right and wrong of that image is drawn, as `SET_NAME.png` of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ FOUND, MISSED, FALSE, LAND, UNKNOWN = (
     (0.55, 0.55, 0.55),
 )
 COLUMNS = 4
+LONGEST_PX = 400
+"""Longest side of the picture of one case."""
 
 
 def badness(scores: ImageScores) -> float:
@@ -73,12 +77,23 @@ def draw(cases: list[tuple[ImageScores, np.ndarray, np.ndarray]], path: Path, pl
     figure.savefig(path, dpi=60)
 
 
+def draw_case(colours: np.ndarray, path: Path) -> None:
+    """Write one verdict, (y, x, 3), thinned out to :data:`LONGEST_PX` at most."""
+    from PIL import Image
+
+    step = -(-max(colours.shape[:2]) // LONGEST_PX)
+    pixels = np.round(255 * colours[::step, ::step]).astype(np.uint8)
+    Image.fromarray(pixels).quantize(8).save(path, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--set", default="chips_s2_rgb")
+    parser.add_argument("--colours", action="store_true", help="five-band chips in RGB alone")
+    parser.add_argument("--name", action="append", help="an image to draw by itself")
     parser.add_argument("--worst", type=int, default=20)
     parser.add_argument("--most", type=int, default=1000, help="images looked at, evenly picked")
     parser.add_argument("--split", choices=("val", "test"), default="test")
@@ -88,8 +103,9 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     model = geosam.load_model(arguments.model)
-    kind = next(k for k in reversed(SETS) if k.folder == arguments.set)
-    names = names_of(arguments.data, kind.folder, arguments.split)
+    kinds = [k for k in SETS if k.folder == arguments.set]
+    kind = kinds[0] if arguments.colours else kinds[-1]
+    names = arguments.name or names_of(arguments.data, kind.folder, arguments.split)
     cases = []
     for name in names[:: max(1, -(-len(names) // arguments.most))]:
         scene, label = read_image(arguments.data, kind, name)
@@ -98,7 +114,11 @@ def main() -> None:
         cases.append((score_label(found, label, name=name), image, verdict(found, label)))
     cases.sort(key=lambda case: -badness(case[0]))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    draw(cases[: arguments.worst], arguments.out / f"{kind.folder}.png", arguments.plain)
+    if arguments.name:
+        for scores, _, colours in cases:
+            draw_case(colours, arguments.out / f"{kind.folder}_{scores.name}.png")
+    else:
+        draw(cases[: arguments.worst], arguments.out / f"{kind.folder}.png", arguments.plain)
     for scores, *_ in cases[: arguments.worst]:
         print(f"{scores.name}: {'dry' if scores.is_dry else 'wet'}, {badness(scores):.3f}")
 

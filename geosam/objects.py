@@ -13,7 +13,7 @@ from geosam.embeddings import Embeddings
 from geosam.following import connected, follow
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.control_points import control_points, seed_for
-from geosam.prompts.scene_prompts import ScenePrompts, tile_prompts
+from geosam.prompts.scene_prompts import ScenePrompts, polygon_mask, tile_prompts
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid, blend_weights
 from geosam.types import Features, Model, PixelPrompts, Tile, Window
@@ -184,7 +184,8 @@ def object_numbers(given: ScenePrompts) -> list[int]:
 def blend_object(
     answer: ObjectMask, given: ScenePrompts, number: int, grid: TileGrid
 ) -> tuple[np.ndarray, Window]:
-    """Blend the tiles of an object, and keep of a clicked one what a click is connected to.
+    """Blend the tiles of an object, and keep of a clicked one what a click is connected to, or what was
+    drawn of it.
 
     Returns
     -------
@@ -207,7 +208,9 @@ def blend_object(
     mine = of_object(given, number)
     clicks = mine.points[mine.labels == 1] - [window.col, window.row]
     if len(clicks) and not len(mine.boxes):
-        blended = _keep(blended, _marks(clicks, blended.shape))
+        drawn = polygon_mask(mine, window, number)
+        seeds = _marks(clicks, blended.shape)
+        blended = _keep(blended, seeds if drawn is None else seeds | drawn)
     return blended, window
 
 

@@ -166,21 +166,21 @@ def prepare_own(
         anew = Anew(views.around)
         learned = learned_evidence(views, decision, options, anew) if asked else None
         evidence = partial(water_evidence, decision=decision, learned=learned)
-        find = partial(_find_water, evidence=evidence, views=views)
+        find = partial(_evidence_in, evidence=evidence, views=views)
         given = with_water_meant(given, find, grid.geobox)
     prompts, batch_size = Prompting(given=given), options.batch_size or 1
     return Prepared(views, decision, model, grid, prompts, batch_size, store or Memory())
 
 
-def _find_water(window: Window, evidence: Step, views: Views) -> np.ndarray:
-    """Return the water of a window of the working grid that is found there by itself."""
+def _evidence_in(window: Window, evidence: Step, views: Views) -> np.ndarray:
+    """Return what speaks for water in a window of the working grid: (height, width) float32 logits."""
     geobox = views.working.odc.geobox
     looks = views.around(part_of(geobox, window, EVIDENCE_PX))
     if looks is None:
-        return np.zeros((window.height, window.width), bool)
+        return np.full((window.height, window.width), -np.inf, np.float32)
     water = evidence(looks)
     inside = covering(geobox[window.slices()], water.odc.geobox)
-    return water[inside.slices()].values > 0
+    return np.asarray(water[inside.slices()].values)
 
 
 def followed(prepared: Prepared) -> Prepared:

@@ -202,6 +202,15 @@ def test_a_refusing_click_takes_its_part_away_from_an_earlier_answer(blobs):
     assert mask_of(second)[25, 25]
 
 
+def test_what_was_drawn_of_an_object_stays_where_no_click_is_connected_to_it(blobs):
+    scene = scene_of(blobs)
+    corners = [scene.odc.geobox.affine * xy for xy in ((20, 20), (82, 32))]
+    drawn = shapely.box(*corners[0], *corners[1]).union(shapely.Point(corners[0]).buffer(1))
+    click = clicks(scene, (25.5, 25.5)).geometry.iloc[0]
+    both = ask(scene, gpd.GeoSeries([click, drawn], crs="EPSG:32633"))
+    assert (mask_of(both) == (part_at(blobs, 25, 25) | part_at(blobs, 75, 25))).all()
+
+
 def test_boxes_polygons_and_masks_are_prompts_too(blobs):
     scene = scene_of(blobs)
     affine = scene.odc.geobox.affine

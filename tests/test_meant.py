@@ -28,12 +28,17 @@ def grid_of(shape):
     return GeoBox(shape, Affine.scale(1, -1), "EPSG:32633")
 
 
+def evidence_of(water):
+    """Logits of something that is sure everywhere; those that are given stay."""
+    return np.where(water, 4.0, -4.0) if water.dtype == bool else water
+
+
 def meant(water, **prompts):
     seen = []
 
     def find(window):
         seen.append(window)
-        return water[window.slices()]
+        return evidence_of(water)[window.slices()]
 
     found = with_water_meant(ScenePrompts(**prompts), find, grid_of(SHAPE), BLOCK)
     shapes = [(polygon, 1) for polygon in found.polygons]
@@ -81,7 +86,7 @@ def test_a_click_on_a_field_adds_nothing(water):
 def test_only_the_block_of_a_click_is_looked_at_where_nothing_leaves_it(water):
     water[40:50, 60:] = False
     _, _, seen = meant(water, **clicks((20.5, 45.5)))
-    assert [(w.row, w.col, w.height, w.width) for w in seen] == [(0, 0, 65, 65)]
+    assert [(w.row, w.col, w.height, w.width) for w in seen] == [(0, 0, 67, 67)]
 
 
 def test_a_click_on_a_river_means_all_of_it(water):
@@ -94,7 +99,9 @@ def test_a_click_on_a_river_means_all_of_it_however_long_it_is():
     river = np.zeros((8, 900), bool)
     river[2:6] = True
     prompts = ScenePrompts(**clicks((450.5, 4.5)))
-    found = with_water_meant(prompts, lambda w: river[w.slices()], grid_of(river.shape), 10)
+    found = with_water_meant(
+        prompts, lambda w: evidence_of(river)[w.slices()], grid_of(river.shape), 10
+    )
     assert shapely.union_all(found.polygons).equals(shapely.box(0, 2, 900, 6))
 
 
@@ -102,7 +109,9 @@ def test_water_that_comes_back_into_a_block_is_found_there_too():
     loop = np.zeros((40, 40), bool)
     loop[5, 5:35] = loop[25, 5:35] = loop[5:26, 34] = True
     prompts = ScenePrompts(**clicks((6.5, 5.5)))
-    found = with_water_meant(prompts, lambda w: loop[w.slices()], grid_of(loop.shape), 20)
+    found = with_water_meant(
+        prompts, lambda w: evidence_of(loop)[w.slices()], grid_of(loop.shape), 20
+    )
     assert shapely.area(found.polygons).sum() == loop.sum()
 
 
@@ -148,3 +157,55 @@ def test_a_click_outside_the_grid_is_left_alone(water):
     _, found, seen = meant(water, **clicks((-500.0, -500.0)))
     assert not seen
     assert len(found.polygons) == 0
+
+
+def test_a_gap_of_a_few_pixels_does_not_end_a_river_and_a_wide_one_does(water):
+    water[40:50, 50:54] = False  # a bridge
+    water[40:50, 90:96] = False
+    drawn, _, _ = meant(water, **clicks((10.5, 45.5)))
+    assert (drawn == (water & (np.arange(120) < 60)[:, None] & (np.arange(160) < 90))).all()
+
+
+@pytest.mark.parametrize("first", range(58, 68))
+def test_a_gap_is_crossed_wherever_blocks_meet(first):
+    river = np.zeros((20, 140), bool)
+    river[8:12] = True
+    river[:, first : first + 4] = False
+    found = with_water_meant(
+        ScenePrompts(**clicks((5.5, 10.5))),
+        lambda w: evidence_of(river)[w.slices()],
+        grid_of(river.shape),
+        BLOCK,
+    )
+    assert shapely.area(found.polygons).sum() == river.sum()
+
+
+def test_a_refusing_click_beyond_a_gap_takes_its_piece_away(water):
+    water[40:50, 50:54] = False
+    asked = clicks((10.5, 45.5), (58.5, 45.5), labels=[1, 0])
+    drawn, _, _ = meant(water, **asked)
+    assert drawn[45, :50].all()
+    assert not drawn[45, 50:].any()
+
+
+def weak():
+    """A lake of which a part was found, a part is likely, and a bay that only looks like water."""
+    evidence = np.full(SHAPE, -5.0)
+    evidence[40:60, 20:60] = -0.5
+    evidence[40:60, 30:50] = 2.0
+    evidence[40:60, 60:70] = -1.5
+    return evidence
+
+
+def test_a_box_means_what_is_likely_in_it_where_water_was_found():
+    drawn, _, _ = meant(weak(), **boxes((18, 38, 72, 62)))
+    assert (drawn == (weak() > -1)).all()
+    beside, _, _ = meant(weak(), **boxes((20, 40, 29, 60)))
+    assert not beside.any()
+
+
+def test_a_click_means_what_was_found_and_not_what_is_likely_alone():
+    drawn, _, _ = meant(weak(), **clicks((40.5, 50.5)))
+    assert (drawn == (weak() > 0)).all()
+    drawn, _, _ = meant(weak(), **clicks((25.5, 50.5)))
+    assert not drawn.any()

@@ -1,8 +1,10 @@
 """A user's clicks and boxes, and the water that is found there -> the water they mean.
 
 A click on a river says which water is wanted, and what finds water in the scene by itself, an index or
-the learned network, says how far it reaches: together they make a coarse mask. A click where nothing is
-found, on a field say, stays what it is, and the model answers to it alone.
+the learned network, says how far it reaches: together they make a coarse mask. Gaps of a few pixels, a
+bridge or a narrow neck, do not end it. In a box water is likelier than in the scene at large, so that
+weaker evidence is enough for how far it reaches, but not for whether there is any. A click where nothing
+is found, on a field say, stays what it is, and the model answers to it alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
-from geosam.following import EIGHT, follow
+from geosam.following import EIGHT, connected, follow
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
 from geosam.tiles import TileGrid
@@ -22,14 +24,25 @@ from geosam.types import Tile, Window
 
 REACH_PX = 1
 """How far beside a click water may begin: a finger is not exact."""
+GAP_PX = 2
+"""Two pieces of water are one where they meet once both are this much wider. Evidence alone, 45 clicks on
+components of true water in validation images, without and with it: lower quartile of the IoU 0.603 and
+0.635, median 0.775 both times; of the nine of an index the median is 0.637 and 0.724."""
+BORDER_PX = 1 + GAP_PX
+"""How far blocks look beyond what they own."""
 BLOCK_PX = 2048
 """Side of the blocks in which water is found and followed. What finds it looks beyond a block, so that
 small ones would find the same water many times over."""
 LEAST_SHARE = 0.05
 """Share of a box that must be water to be what is meant; a diagonal stream fills a tenth of its box."""
+BOX_LOGIT = -1.0
+"""Evidence above which a pixel of a box is meant where the box has water. Evidence alone, 121 boxes around
+components of true water in validation images, 0, -0.5, -1 and -2: median IoU 0.661, 0.673, 0.682 and 0.663
+(0.629 without a prompt). For clicks, which have no bounds, weaker evidence finds more that is not meant."""
 
 Finder = Callable[[Window], np.ndarray]
-"""Turns a window of the grid into (height, width) bool: what is found there by itself."""
+"""Turns a window of the grid into evidence for water, (height, width) float logits: water is found
+where it is above zero."""
 
 
 def with_water_meant(
@@ -42,7 +55,7 @@ def with_water_meant(
     given
         Prompts of the scene. Objects with a polygon that asks for something keep it alone.
     find
-        What finds water.
+        What speaks for water.
     geobox
         The grid.
     block_px
@@ -55,8 +68,8 @@ def with_water_meant(
         where blocks meet.
     """
     # Blocks share the pixels on both sides of where they meet: water goes on from one to the next.
-    blocks = TileGrid(geobox, block_px + 2, 2)
-    look = cache(lambda index: _water(blocks.tile(index), find, blocks.scene))
+    blocks = TileGrid(geobox, block_px + 2 * BORDER_PX, 2 * BORDER_PX)
+    look = cache(lambda index: _evidence(blocks.tile(index), find, blocks.scene))
     drawn = set(given.polygon_objects[given.polygon_labels == 1].tolist())
     asked = set(given.objects[given.labels == 1].tolist()) | set(given.box_objects.tolist())
     found = (_object_water(given, k, find, look, blocks) for k in sorted(asked - drawn))
@@ -96,26 +109,28 @@ def _along(
     def respond(block: Tile, known: np.ndarray, before: np.ndarray | None) -> np.ndarray:
         corner = np.array([block.read.col, block.read.row])
         entered = known > 0 if before is None else (known > 0) | (before > 0)
-        meant = _touched(look(block.index), clicks - corner, refused - corner, entered)
+        water = look(block.index) > 0
+        meant = _touched(water, clicks - corner, refused - corner, entered)
         return np.where(meant, np.float32(1), np.float32(-1))
 
     start = [index for index in map(blocks.index_at, clicks) if index is not None]
-    answers = follow(blocks, start, respond, border_px=1, least_px=1, most_visits=None)
+    answers = follow(blocks, start, respond, border_px=BORDER_PX, least_px=1, most_visits=None)
     found = []
     for index, answer in answers.items():
         block = blocks.tile(index)
         owned = block.core.intersection(blocks.scene)
         if owned is not None:
-            found.append((answer[owned.slices(block.read)] > 0, owned))
+            meant = (answer > 0) & (look(index) > 0)
+            found.append((meant[owned.slices(block.read)], owned))
     return found
 
 
-def _water(block: Tile, find: Finder, scene: Window) -> np.ndarray:
-    """Find the water of a block, (size, size) bool; there is none beyond the scene."""
-    out = np.zeros((block.read.height, block.read.width), bool)
+def _evidence(block: Tile, find: Finder, scene: Window) -> np.ndarray:
+    """Return the evidence in a block, (size, size) float32; there is none beyond the scene."""
+    out = np.full((block.read.height, block.read.width), -np.inf, np.float32)
     inside = block.read.intersection(scene)
     if inside is not None:
-        out[inside.slices(block.read)] = find(inside)
+        out[inside.slices(block.read)] = np.nan_to_num(find(inside), nan=-np.inf)
     return out
 
 
@@ -125,9 +140,12 @@ def _in_boxes(
     """Return the water that is meant inside boxes, (height, width) bool of their frame."""
     corner = np.array([frame.col, frame.row])
     allowed = _inside(boxes - np.tile(corner, 2), frame)
-    water = find(frame) & allowed
-    meant = _touched(water, clicks - corner, refused - corner) if len(clicks) else water
-    return meant & (meant.sum() >= LEAST_SHARE * allowed.sum())
+    evidence = np.where(allowed, find(frame), -np.inf)
+    if (evidence > 0).sum() < LEAST_SHARE * allowed.sum():
+        return np.zeros_like(allowed)
+    water = evidence > BOX_LOGIT
+    entered = np.zeros_like(allowed) if len(clicks) else allowed
+    return water & _touched(water, clicks - corner, refused - corner, entered)
 
 
 def _frame(boxes: np.ndarray, scene: Window) -> Window | None:
@@ -147,18 +165,18 @@ def _inside(boxes: np.ndarray, frame: Window) -> np.ndarray:
 
 
 def _touched(
-    water: np.ndarray, clicks: np.ndarray, refused: np.ndarray, entered: np.ndarray | None = None
+    water: np.ndarray, clicks: np.ndarray, refused: np.ndarray, entered: np.ndarray
 ) -> np.ndarray:
-    """Keep the components that a click touches, or that enter from beside, and no refusing one does."""
-    labels, n = ndimage.label(water, EIGHT)
-    wanted = np.zeros(n + 1, bool)
-    wanted[_labels_at(labels, clicks, REACH_PX)] = True
-    unwanted = np.setdiff1d(_labels_at(labels, refused, 0), _labels_at(labels, clicks, 0))
-    wanted[unwanted] = False
-    if entered is not None:
-        wanted[labels[entered]] = True
-    wanted[0] = False
-    return wanted[labels]
+    """Return where water is that a click touches, or that enters from beside, with its gaps, (y, x) bool:
+    none that a refusing click touches.
+    """
+    pieces, n = ndimage.label(water, EIGHT)
+    unwanted = np.zeros(n + 1, bool)
+    unwanted[_labels_at(pieces, refused, 0)] = True
+    unwanted[_labels_at(pieces, clicks, 0)] = False
+    wide = ndimage.binary_dilation(water & ~unwanted[pieces], EIGHT, GAP_PX)
+    touched = np.isin(pieces, _labels_at(pieces, clicks, REACH_PX)) & water
+    return connected(wide, touched | entered)
 
 
 def _labels_at(labels: np.ndarray, points: np.ndarray, reach: int) -> np.ndarray:

@@ -152,7 +152,11 @@ def _object_prompts(
 ) -> PixelPrompts | None:
     mine = here.objects == object_id
     origin = np.array([tile.read.col, tile.read.row])
-    mask = coarse if coarse is not None and object_id == WATER else _dense(here, tile, object_id)
+    mask = (
+        coarse
+        if coarse is not None and object_id == WATER
+        else polygon_mask(here, tile.read, object_id)
+    )
     box = _object_box(here, tile, object_id) if boxes else None
     positive = bool((here.labels[mine] == 1).any())
     has_mask = mask is not None and bool(mask.any())
@@ -166,17 +170,21 @@ def _object_prompts(
     )
 
 
-def _dense(here: ScenePrompts, tile: Tile, object_id: int) -> np.ndarray | None:
-    mine = here.polygon_objects == object_id
-    if not (mine & (here.polygon_labels == 1)).any():
+def polygon_mask(prompts: ScenePrompts, window: Window, object_id: int) -> np.ndarray | None:
+    """Return what the polygons of an object ask for in a window, (height, width) bool; None where it has
+    no polygon that asks for something.
+    """
+    mine = prompts.polygon_objects == object_id
+    if not (mine & (prompts.polygon_labels == 1)).any():
         return None
     # Positive polygons first, so that those with label 0 cut into them.
-    order = np.argsort(-here.polygon_labels[mine], kind="stable")
-    labels = (int(label) for label in here.polygon_labels[mine][order])
-    shapes = list(zip(here.polygons[mine][order], labels, strict=True))
-    to_tile = Affine.translation(tile.read.col, tile.read.row)
-    size = (tile.read.height, tile.read.width)
-    return rasterize(shapes, size, fill=0, transform=to_tile, dtype="uint8").astype(bool)
+    order = np.argsort(-prompts.polygon_labels[mine], kind="stable")
+    labels = (int(label) for label in prompts.polygon_labels[mine][order])
+    shapes = list(zip(prompts.polygons[mine][order], labels, strict=True))
+    # A pixel of margin, because rasterio takes the identity for a missing transform and warns.
+    size, corner = (window.height + 1, window.width + 1), (window.col - 1, window.row - 1)
+    wider = rasterize(shapes, size, fill=0, transform=Affine.translation(*corner), dtype="uint8")
+    return wider[1:, 1:].astype(bool)
 
 
 def _object_box(here: ScenePrompts, tile: Tile, object_id: int) -> np.ndarray | None:
@@ -210,17 +218,8 @@ def _boxes_touching(boxes: np.ndarray, window: Window) -> np.ndarray:
 
 def dense_mask(prompts: ScenePrompts, geobox: GeoBox) -> np.ndarray:
     """Burn the polygons that ask for water into (y, x) uint8 on the grid: 1 inside, else 0."""
-    mine = prompts.polygon_objects == WATER
-    order = np.argsort(-prompts.polygon_labels[mine], kind="stable")
-    labels = prompts.polygon_labels[mine][order]
-    shapes = list(zip(prompts.polygons[mine][order], (int(label) for label in labels), strict=True))
-    height, width = geobox.shape
-    if not shapes:
-        return np.zeros((height, width), np.uint8)
-    # A pixel of margin, because rasterio takes the identity for a missing transform and warns.
-    corner = Affine.translation(-1, -1)
-    wider = rasterize(shapes, (height + 1, width + 1), fill=0, transform=corner, dtype="uint8")
-    return wider[1:, 1:]
+    burned = polygon_mask(prompts, Window(0, 0, *geobox.shape), WATER)
+    return np.zeros(geobox.shape, np.uint8) if burned is None else burned.astype(np.uint8)
 
 
 def to_frames(prompts: ScenePrompts, geobox: GeoBox) -> dict[str, gpd.GeoDataFrame]:

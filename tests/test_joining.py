@@ -17,7 +17,7 @@ def pieces(*told):
     half = OVERLAP // 2
     cols = np.array([col for col, *_ in told])
     cores = np.stack([cols * SIDE, 0 * cols, (cols + 1) * SIDE, 0 * cols + SIDE], axis=1)
-    reads = cores + (-half, -half, half, half)
+    reads = cores + np.array([-half, -half, half, half])
     polygons = np.empty(len(told), object)
     polygons[:] = [polygon for _, polygon, _ in told]
     bounds = shapely.bounds(polygons)
@@ -82,8 +82,8 @@ def test_a_part_that_touches_shared_ground_along_a_line_is_no_error():
     cleaned = _areal(np.array([mixed, plain], dtype=object))
     assert cleaned[0].equals(shapely.box(0, 0, 4, 4))
     assert cleaned[1] is plain
-    left = shapely.box(60, 10, 90, 50) | shapely.box(60, 50, 106, 90)
-    right = shapely.box(110, 10, 150, 50) | shapely.box(92, 50, 150, 90)
+    left = shapely.box(60, 10, 90, 50) | shapely.box(60, 50, 108, 90)
+    right = shapely.box(110, 10, 150, 50) | shapely.box(91, 50, 150, 90)
     ground = shapely.box(90, -10, 110, 110)
     assert (left & ground).geom_type == (right & ground).geom_type == "GeometryCollection"
     found = join(pieces((0, left, 0.9), (1, right, 0.8)))

@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 
 from geosam.segments.joining import _areal, join
-from geosam.segments.pieces import Pieces
+from geosam.segments.pieces import CUT_PX, Pieces
 
 SIDE, OVERLAP = 100, 20
 """Pixels a side that a tile owns, and that two neighbours both see."""
@@ -21,7 +21,8 @@ def pieces(*told):
     polygons = np.empty(len(told), object)
     polygons[:] = [polygon for _, polygon, _ in told]
     bounds = shapely.bounds(polygons)
-    cut = (bounds[:, 0] <= reads[:, 0]) & (cols > 0) | (bounds[:, 2] >= reads[:, 2])
+    near = bounds * (1, 1, -1, -1) <= reads * (1, 1, -1, -1) + CUT_PX
+    cut = near[:, 0] & (cols > 0) | near[:, 2]
     points = shapely.get_coordinates(shapely.point_on_surface(polygons))
     rated = np.array([iou for *_, iou in told])
     tiles = np.stack([0 * cols, cols], axis=1)

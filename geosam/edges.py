@@ -3,8 +3,8 @@
 A network whose masks are coarser than its input leaves their edges a pixel beside those of the object,
 and by another part of a pixel in the next tile. Near the edge every pixel is compared with what lies
 inside and outside close by: the region energy of Lankton and Tannenbaum 2008, Localizing
-region-based active contours, https://doi.org/10.1109/TIP.2008.2004611, in one step, with the variance
-that both sides have.
+region-based active contours, https://doi.org/10.1109/TIP.2008.2004611, in one step, in units of the
+variance that both sides have.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from geosam.types import Window
 
 AROUND_PX = 5
 """Pixels around a pixel from which the colours of both sides are taken."""
+EDGE_PX = 2
+"""Pixels within which a pixel counts to the edge, where its contrast is measured."""
 LEAST_VARIANCE = (1 / 255) ** 2
 """Of either side's colours: pictures of eight bits are no surer."""
 _SIDE = 2 * AROUND_PX + 1
@@ -35,7 +37,7 @@ def snap(mask: Cutout, pixels: np.ndarray, reach: int, valid: np.ndarray) -> Cut
     pixels : (3, y, x) float32
         The picture, 0 to 1.
     reach
-        Pixels by which the edge moves at most; 0 returns the mask.
+        Pixels by which the edge moves at most.
     valid : (y, x) bool
         False where nodata: its colour says nothing, and no edge moves there.
 
@@ -44,20 +46,9 @@ def snap(mask: Cutout, pixels: np.ndarray, reach: int, valid: np.ndarray) -> Cut
     Cutout
         The mask itself where nothing of it would be left.
     """
-    if not reach:
-        return mask
-    window = _grown(mask.window, reach + AROUND_PX, pixels.shape[1:])
-    inside = np.zeros((window.height, window.width), bool)
-    inside[mask.window.slices(window)] = mask.mask
-    if inside.all():
-        return mask
-    depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    colours = pixels[(..., *window.slices())]
-    known = valid[window.slices()]
-    near = (abs(depth) <= reach) & known
-    weight = np.where(known, np.clip(depth, -reach, reach), 0)
-    moved = np.where(near, _likelier_inside(colours, weight) + depth > 0, inside)
-    found = cut_out(moved)
+    window, depth, likelier = _look(mask, pixels, reach, valid)
+    near = (abs(depth) <= reach) & valid[window.slices()]
+    found = cut_out(np.where(near, likelier + depth > 0, depth > 0))
     if found is None:
         return mask
     place = found.window
@@ -65,6 +56,41 @@ def snap(mask: Cutout, pixels: np.ndarray, reach: int, valid: np.ndarray) -> Cut
         Window(place.row + window.row, place.col + window.col, place.height, place.width),
         found.mask,
     )
+
+
+def edge_contrast(mask: Cutout, pixels: np.ndarray, valid: np.ndarray) -> float:
+    """Measure how far colours part at the edge of a mask.
+
+    Parameters
+    ----------
+    mask, pixels, valid
+        As :func:`snap` takes them.
+
+    Returns
+    -------
+    float
+        Standard deviations between the colours inside and outside, as the pixels within two of the edge
+        say it in the median; infinite where it has no edge against anything with data.
+    """
+    window, depth, likelier = _look(mask, pixels, EDGE_PX + 1, valid)
+    near = (abs(depth) <= EDGE_PX) & valid[window.slices()] & (likelier != 0)
+    if not near.any():
+        return float("inf")
+    return float(np.sqrt(2 * max(np.median((likelier * np.sign(depth))[near]), 0.0)))
+
+
+def _look(
+    mask: Cutout, pixels: np.ndarray, reach: int, valid: np.ndarray
+) -> tuple[Window, np.ndarray, np.ndarray]:
+    """Return the surroundings of a mask, the depth of their pixels in it, and what colours say."""
+    window = _grown(mask.window, reach + AROUND_PX, valid.shape)
+    inside = np.zeros((window.height, window.width), bool)
+    inside[mask.window.slices(window)] = mask.mask
+    depth = np.where(inside, np.inf, -np.inf)
+    if not inside.all():
+        depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    weight = np.where(valid[window.slices()], np.clip(depth, -reach, reach), 0)
+    return window, depth, _likelier_inside(pixels[(..., *window.slices())], weight)
 
 
 def _likelier_inside(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from scipy import ndimage
 from skimage.transform import resize
 
 from geosam.boxes import box_iou, suppress
 from geosam.crops import NEAR_PX, crop_windows, near_crop_edge
 from geosam.cutouts import Cutout, cut_out, mask_iou
 from geosam.decoding import decode_clicks, decode_masks, encode_picture
-from geosam.edges import snap
+from geosam.edges import edge_contrast, snap
 from geosam.generation_rules import GenerationRules
 from geosam.shapes import deepest, find_shapes
 from geosam.small_regions import drop_small_islands, fill_small_holes
@@ -149,7 +150,7 @@ def masks_at(
         pixel = Window(int(point[1]), int(point[0]), 1, 1)
         under = [shape for shape in find_shapes(pixels) if _reaches(shape, pixel)]
         found += _of_shapes(model, features, under, rules, known)
-    return _distinct(_snapped(found, pixels, rules, known), rules.mask_nms_thresh)[:most]
+    return _distinct(_with_edges(found, pixels, rules, known), rules.mask_nms_thresh)[:most]
 
 
 def click_grid(per_side: int, size: int) -> np.ndarray:
@@ -213,7 +214,7 @@ def _masks_of_crop(
         if not is_cut and _reaches(mask.cutout, part)
     ]
     best = _best(whole, [mask.predicted_iou for mask in whole], rules.box_nms_thresh)
-    return _distinct(_snapped(best, pixels, rules, known), rules.mask_nms_thresh)
+    return _distinct(_with_edges(best, pixels, rules, known), rules.mask_nms_thresh)
 
 
 def _clicked(
@@ -234,7 +235,7 @@ def _of_shapes(
     answers = decode_masks(model, features, shapes, rules.points_per_batch)
     for part, logits, scores in answers:
         asked = [partial(deepest, shape) for shape in shapes[part]]
-        yield from _sure(asked, logits, scores, rules, valid)
+        yield from map(_in_one_part, _sure(asked, logits, scores, rules, valid))
 
 
 def _sure(
@@ -320,12 +321,32 @@ def _trimmed(cutout: Cutout, mask: np.ndarray) -> Cutout:
     return Cutout(place, inner.mask)
 
 
-def _snapped(
+def _with_edges(
     found: Sequence[GeneratedMask], pixels: np.ndarray, rules: GenerationRules, valid: np.ndarray
 ) -> list[GeneratedMask]:
-    """Move the edges of masks to where colours part."""
-    reach = rules.snap_px
-    return [replace(mask, cutout=snap(mask.cutout, pixels, reach, valid)) for mask in found]
+    """Move the edges of masks to where colours part, and drop whole masks where none do."""
+    reach, least = rules.snap_px, rules.edge_contrast
+    if reach:
+        found = [replace(m, cutout=snap(m.cutout, pixels, reach, valid)) for m in found]
+    if not least:
+        return list(found)
+    inner = Window(1, 1, valid.shape[0] - 2, valid.shape[1] - 2)
+    return [
+        mask
+        for mask in found
+        # What goes on in a neighbour may have its edges there.
+        if mask.cutout.window.intersection(inner) != mask.cutout.window
+        or edge_contrast(mask.cutout, pixels, valid) >= least
+    ]
+
+
+def _in_one_part(mask: GeneratedMask) -> GeneratedMask:
+    """Keep the largest part of a mask: islands far away make its box that of something else."""
+    parts, n = ndimage.label(mask.cutout.mask)
+    if n == 1:
+        return mask
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1
+    return replace(mask, cutout=_trimmed(mask.cutout, parts == largest))
 
 
 def _reaches(shape: Cutout, part: Window) -> bool:

@@ -71,6 +71,12 @@ class GenerationRules:
         "coarser than what they see.",
         "PX",
     )
+    edge_contrast: float = _rule(
+        0.0,
+        "A mask goes if at half of its edge colours inside and outside differ by fewer standard deviations "
+        "than this.",
+        "SD",
+    )
     max_mask_share: float = _rule(
         1.0, "A mask goes if it covers more of a tile than this; the paper has 0.95.", "SHARE"
     )
@@ -114,6 +120,7 @@ _COUNTS = {
     "crop_n_points_downscale_factor": 1,
     "min_mask_region_area": 0,
     "snap_px": 0,
+    "edge_contrast": 0,
 }
 
 

@@ -26,6 +26,10 @@ from geosam.types import Features, ManyMaskModel, Model, Window
 SAM_PX = 1024
 """Side of the pictures that SAM's distances are meant for."""
 
+NEAR_SHAPE_PX, NEAR_SHAPE = 8, 0.25
+"""Pixels around the box of a shape in which an answer counts: at least, and of its longer side."""
+FAR_LOGIT = -32.0
+"""Logit of what is denied."""
 MOST_OF_PICTURE = 0.95
 """Share of a picture from which on a mask is of the picture and not of something in it."""
 
@@ -235,7 +239,20 @@ def _of_shapes(
     answers = decode_masks(model, features, shapes, rules.points_per_batch)
     for part, logits, scores in answers:
         asked = [partial(deepest, shape) for shape in shapes[part]]
+        for answer, shape in zip(logits, shapes[part], strict=True):
+            _stay_near(answer, shape)
         yield from map(_in_one_part, _sure(asked, logits, scores, rules, valid))
+
+
+def _stay_near(logits: np.ndarray, shape: Cutout) -> None:
+    """Deny what an answer says far from the shape that was asked about: it is of other things alike."""
+    window = shape.window
+    beside = max(NEAR_SHAPE_PX, int(NEAR_SHAPE * max(window.height, window.width)))
+    rows = slice(max(window.row - beside, 0), window.row_end + beside)
+    cols = slice(max(window.col - beside, 0), window.col_end + beside)
+    near = logits[rows, cols].copy()
+    logits[:] = FAR_LOGIT
+    logits[rows, cols] = near
 
 
 def _sure(

@@ -205,7 +205,7 @@ def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:
     denied = shapely.difference(shapely.box(*pieces.read.T), pieces.polygon)
     agreed = shapely.difference(whole, shapely.union_all(denied))
     disputed = _surfaces(shapely.difference(whole, agreed))
-    kept = [patch for patch in disputed if _owner_agrees(patch, pieces)]
+    kept = disputed[_said_by_owners(disputed, pieces)]
     parts = _surfaces(shapely.union_all([agreed, *kept]))
     weights = np.maximum(owned, 1e-6)
     most = int(np.argmax(owned))
@@ -218,13 +218,18 @@ def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:
     )
 
 
-def _owner_agrees(patch: shapely.Polygon, pieces: Pieces) -> bool:
-    """Say whether the tile that owns most of a patch counts most of it to its piece."""
-    owned = shapely.area(shapely.intersection(patch, shapely.box(*pieces.core.T)))
-    if not owned.any():
-        return True
-    said = shapely.intersection(patch, pieces.polygon[np.argmax(owned)])
-    return bool(shapely.area(said) > 0.5 * patch.area)
+def _said_by_owners(patches: np.ndarray, pieces: Pieces) -> np.ndarray:
+    """Mark patches of which the tile that owns most of them counts most to its piece."""
+    cores = shapely.box(*pieces.core.T)
+    patch, k = shapely.STRtree(cores).query(patches)
+    owned = shapely.area(shapely.intersection(patches[patch], cores[k]))
+    order = np.lexsort((-owned, patch))
+    known, first = np.unique(patch[order], return_index=True)
+    owner = k[order][first]
+    said = shapely.area(shapely.intersection(patches[known], pieces.polygon[owner]))
+    kept = np.ones(len(patches), bool)
+    kept[known] = said > 0.5 * shapely.area(patches[known])
+    return kept
 
 
 def _surfaces(shape: shapely.Geometry) -> np.ndarray:

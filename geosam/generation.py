@@ -145,6 +145,7 @@ def masks_at(
         rules or GenerationRules(),
         pred_iou_thresh=0.0,
         stability_score_thresh=0.0,
+        edge_contrast=0.0,
         max_mask_share=MOST_OF_PICTURE,
     )
     features = encode_picture(model, pixels)

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from scipy import ndimage
 from skimage.transform import resize
 
 from geosam.boxes import box_iou, suppress
 from geosam.crops import NEAR_PX, crop_windows, near_crop_edge
 from geosam.cutouts import Cutout, cut_out, mask_iou
 from geosam.decoding import decode_clicks, decode_masks, encode_picture
+from geosam.edges import edge_contrast, snap
 from geosam.generation_rules import GenerationRules
 from geosam.shapes import deepest, find_shapes
 from geosam.small_regions import drop_small_islands, fill_small_holes
@@ -24,6 +26,10 @@ from geosam.types import Features, ManyMaskModel, Model, Window
 SAM_PX = 1024
 """Side of the pictures that SAM's distances are meant for."""
 
+NEAR_SHAPE_PX, NEAR_SHAPE = 8, 0.25
+"""Pixels around the box of a shape in which an answer counts: at least, and of its longer side."""
+FAR_LOGIT = -32.0
+"""Logit of what is denied."""
 MOST_OF_PICTURE = 0.95
 """Share of a picture from which on a mask is of the picture and not of something in it."""
 
@@ -56,6 +62,7 @@ def generate_masks(
     rules: GenerationRules | None = None,
     valid: np.ndarray | None = None,
     features: Features | None = None,
+    part: Window | None = None,
 ) -> list[GeneratedMask]:
     """Find masks of everything in one picture.
 
@@ -71,6 +78,9 @@ def generate_masks(
         False where nodata: there is neither click nor mask.
     features
         Of the whole picture, where they are known already.
+    part
+        What a mask must reach into; all of the picture by default. What lies elsewhere is not asked
+        about, where that is known before.
 
     Returns
     -------
@@ -88,9 +98,12 @@ def generate_masks(
     known = np.ones((model.size, model.size), bool) if valid is None else valid
     crops = crop_windows(known.shape, rules.crop_n_layers, rules.crop_overlap_ratio)
     found: list[GeneratedMask] = []
+    wanted = part or Window(0, 0, *known.shape)
     for layer, crop in crops:
         there = features if layer == 0 else None
-        found += _masks_of_crop(model, pixels, rules, known, (layer, crop), there)
+        inner = wanted.intersection(crop)
+        if inner is not None:
+            found += _masks_of_crop(model, pixels, rules, known, (layer, crop, inner), there)
     if len(crops) > 1:
         found = _best(
             found, [-mask.crop.height * mask.crop.width for mask in found], rules.crop_nms_thresh
@@ -132,15 +145,17 @@ def masks_at(
         rules or GenerationRules(),
         pred_iou_thresh=0.0,
         stability_score_thresh=0.0,
+        edge_contrast=0.0,
         max_mask_share=MOST_OF_PICTURE,
     )
     features = encode_picture(model, pixels)
     known = np.ones((model.size, model.size), bool)
     found = list(_clicked(model, features, np.array([point]), rules, known))
     if rules.shapes:
-        under = [shape for shape in find_shapes(pixels) if _holds(shape, point)]
+        pixel = Window(int(point[1]), int(point[0]), 1, 1)
+        under = [shape for shape in find_shapes(pixels) if _reaches(shape, pixel)]
         found += _of_shapes(model, features, under, rules, known)
-    return _distinct(found, rules.mask_nms_thresh)[:most]
+    return _distinct(_with_edges(found, pixels, rules, known), rules.mask_nms_thresh)[:most]
 
 
 def click_grid(per_side: int, size: int) -> np.ndarray:
@@ -177,11 +192,11 @@ def _masks_of_crop(
     pixels: np.ndarray,
     rules: GenerationRules,
     known: np.ndarray,
-    place: tuple[int, Window],
+    place: tuple[int, Window, Window],
     features: Features | None,
 ) -> list[GeneratedMask]:
-    """Find the masks of one crop, in pixels of the whole picture."""
-    layer, crop = place
+    """Find the masks of one crop that reach a part of it, in pixels of the whole picture."""
+    layer, crop, part = place
     shown = pixels if layer == 0 else _enlarged(pixels[(..., *crop.slices())], model.size)
     if features is None:
         features = encode_picture(model, shown)
@@ -191,14 +206,20 @@ def _masks_of_crop(
     found = list(_clicked(model, features, points, rules, there)) if len(points) else []
     if rules.shapes:
         valid = resize(there, shown.shape[1:], order=0).astype(bool)
-        found += _of_shapes(model, features, find_shapes(shown, valid), rules, there)
+        inner = _enlarged_window(part, crop, model.size)
+        shapes = [shape for shape in find_shapes(shown, valid) if _reaches(shape, inner)]
+        found += _of_shapes(model, features, shapes, rules, there)
     moved = [_uncropped(mask, crop, model.size) for mask in found]
     near = NEAR_PX * max(known.shape) / SAM_PX
     boxes = np.array([mask.cutout.box for mask in moved], float).reshape(-1, 4)
     cut = near_crop_edge(boxes, crop, known.shape, near)
-    whole = [mask for mask, is_cut in zip(moved, cut, strict=True) if not is_cut]
+    whole = [
+        mask
+        for mask, is_cut in zip(moved, cut, strict=True)
+        if not is_cut and _reaches(mask.cutout, part)
+    ]
     best = _best(whole, [mask.predicted_iou for mask in whole], rules.box_nms_thresh)
-    return _distinct(best, rules.mask_nms_thresh)
+    return _distinct(_with_edges(best, pixels, rules, known), rules.mask_nms_thresh)
 
 
 def _clicked(
@@ -219,7 +240,20 @@ def _of_shapes(
     answers = decode_masks(model, features, shapes, rules.points_per_batch)
     for part, logits, scores in answers:
         asked = [partial(deepest, shape) for shape in shapes[part]]
-        yield from _sure(asked, logits, scores, rules, valid)
+        for answer, shape in zip(logits, shapes[part], strict=True):
+            _stay_near(answer, shape)
+        yield from map(_in_one_part, _sure(asked, logits, scores, rules, valid))
+
+
+def _stay_near(logits: np.ndarray, shape: Cutout) -> None:
+    """Deny what an answer says far from the shape that was asked about: it is of other things alike."""
+    window = shape.window
+    beside = max(NEAR_SHAPE_PX, int(NEAR_SHAPE * max(window.height, window.width)))
+    rows = slice(max(window.row - beside, 0), window.row_end + beside)
+    cols = slice(max(window.col - beside, 0), window.col_end + beside)
+    near = logits[rows, cols].copy()
+    logits[:] = FAR_LOGIT
+    logits[rows, cols] = near
 
 
 def _sure(
@@ -305,10 +339,44 @@ def _trimmed(cutout: Cutout, mask: np.ndarray) -> Cutout:
     return Cutout(place, inner.mask)
 
 
-def _holds(shape: Cutout, point: tuple[float, float]) -> bool:
-    pixel = Window(int(point[1]), int(point[0]), 1, 1)
-    there = shape.window.intersection(pixel)
+def _with_edges(
+    found: Sequence[GeneratedMask], pixels: np.ndarray, rules: GenerationRules, valid: np.ndarray
+) -> list[GeneratedMask]:
+    """Move the edges of masks to where colours part, and drop whole masks where none do."""
+    reach, least = rules.snap_px, rules.edge_contrast
+    if reach:
+        found = [replace(m, cutout=snap(m.cutout, pixels, reach, valid)) for m in found]
+    if not least:
+        return list(found)
+    inner = Window(1, 1, valid.shape[0] - 2, valid.shape[1] - 2)
+    return [
+        mask
+        for mask in found
+        # What goes on in a neighbour may have its edges there.
+        if mask.cutout.window.intersection(inner) != mask.cutout.window
+        or edge_contrast(mask.cutout, pixels, valid) >= least
+    ]
+
+
+def _in_one_part(mask: GeneratedMask) -> GeneratedMask:
+    """Keep the largest part of a mask: islands far away make its box that of something else."""
+    parts, n = ndimage.label(mask.cutout.mask)
+    if n == 1:
+        return mask
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1
+    return replace(mask, cutout=_trimmed(mask.cutout, parts == largest))
+
+
+def _reaches(shape: Cutout, part: Window) -> bool:
+    there = shape.window.intersection(part)
     return there is not None and bool(shape.mask[there.slices(shape.window)].any())
+
+
+def _enlarged_window(part: Window, crop: Window, size: int) -> Window:
+    """Bring a part of a crop from pixels of the picture to those that the model sees of the crop."""
+    by_row, by_col = size / crop.height, size / crop.width
+    row, col = int((part.row - crop.row) * by_row), int((part.col - crop.col) * by_col)
+    return Window(row, col, round(part.height * by_row), round(part.width * by_col))
 
 
 def _on_data(points: np.ndarray, valid: np.ndarray, size: int) -> np.ndarray:

@@ -65,6 +65,18 @@ class GenerationRules:
     min_mask_region_area: int = _rule(
         0, "Islands and holes of a mask below this many pixels of a tile are mended.", "PX"
     )
+    snap_px: int = _rule(
+        0,
+        "Pixels by which the edge of a mask may move to where colours part: for models whose masks are "
+        "coarser than what they see.",
+        "PX",
+    )
+    edge_contrast: float = _rule(
+        0.0,
+        "A mask goes if at half of its edge colours inside and outside differ by fewer standard deviations "
+        "than this.",
+        "SD",
+    )
     max_mask_share: float = _rule(
         1.0, "A mask goes if it covers more of a tile than this; the paper has 0.95.", "SHARE"
     )
@@ -107,6 +119,8 @@ _COUNTS = {
     "crop_n_layers": 0,
     "crop_n_points_downscale_factor": 1,
     "min_mask_region_area": 0,
+    "snap_px": 0,
+    "edge_contrast": 0,
 }
 
 

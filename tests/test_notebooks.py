@@ -15,9 +15,10 @@ FIRST = NOTEBOOKS / "01_first_river.ipynb"
 SECOND = NOTEBOOKS / "02_fine_tune.ipynb"
 THIRD = NOTEBOOKS / "03_moving_river.ipynb"
 CLICK = NOTEBOOKS / "04_click.ipynb"
+EVERYTHING = NOTEBOOKS / "05_everything.ipynb"
 LARGE = NOTEBOOKS / "06_large_scene.ipynb"
 ALL = pytest.mark.parametrize(
-    "path", [FIRST, SECOND, THIRD, CLICK, LARGE], ids=lambda path: path.stem
+    "path", [FIRST, SECOND, THIRD, CLICK, EVERYTHING, LARGE], ids=lambda path: path.stem
 )
 LAYERS = {"outlines", "islands", "prompts", "prompt_boxes", "prompt_masks", "tiles", "runs"}
 
@@ -201,6 +202,22 @@ def test_the_notebook_of_clicks_runs_on_the_ucayali(tmp_path):
         "on_pond": (-74.505, -8.470),
     }
     check_clicked(execute(tmp_path, CLICK, **asked), tmp_path / "click")
+
+
+@pytest.mark.slow
+def test_the_notebook_of_everything_runs_to_its_end(tmp_path):
+    notebook = execute(tmp_path, EVERYTHING, side=320)
+    assert "Written to" in printed(notebook)
+    assert "The phrase 'castle' is not known" in printed(notebook)
+    pictures = figures(notebook)
+    assert len(pictures) == 4
+    assert min(len(picture) for picture in pictures) > 10_000
+    assert not [line for line in printed(notebook, "stderr").splitlines() if "Warning" in line]
+    results = tmp_path / "everything"
+    segments = pyogrio.read_dataframe(results / "segments.gpkg", layer="segments")
+    assert len(segments) > 20
+    for name in ("labels.tif", "annotations.json", "water.gpkg", "vegetation.gpkg"):
+        assert (results / name).exists()
 
 
 @ALL

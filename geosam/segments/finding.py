@@ -23,6 +23,10 @@ from geosam.segments.pieces import Pieces, no_pieces, pack, pieces_of, unpack
 from geosam.tiles import TileGroup
 from geosam.types import Model, Tile, Window
 
+BESIDE_PX = 4
+"""Pixels beside those that a tile owns where it is still asked: a neighbour may see the edge of an
+object, that both do not leave to each other, a little further away."""
+
 
 def find_pieces(
     *inputs: Any,
@@ -80,7 +84,9 @@ def find_pieces(
             k: int = k, tile: Tile = tile, picture: Any = picture, valid: Any = valid
         ) -> Pieces:
             features = None if embed is None else embed([k], picture[None])
-            return pieces_of(generate_masks(model, picture, rules, valid, features), tile, scene)
+            part = _asked_of(tile)
+            masks = generate_masks(model, picture, rules, valid, features, part)
+            return pieces_of(masks, tile, scene)
 
         started = perf_counter()
         pieces = attempt(generate)
@@ -112,6 +118,15 @@ def pieces_kept(
         return no_pieces(), [TileMask(SKIPPED_NODATA)] * n_tiles, 0
     rows = [TileMask(**row) for row in json.loads(arrays["tiles"].tobytes())]
     return unpack(arrays), rows, int(arrays["n_valid"])
+
+
+def _asked_of(tile: Tile) -> Window:
+    """Return what masks of a tile must reach: the pixels it owns and some beside, in its own."""
+    row, col = tile.core.row - tile.read.row - BESIDE_PX, tile.core.col - tile.read.col - BESIDE_PX
+    grown = Window(row, col, tile.core.height + 2 * BESIDE_PX, tile.core.width + 2 * BESIDE_PX)
+    whole = grown.intersection(Window(0, 0, tile.read.height, tile.read.width))
+    assert whole is not None
+    return whole
 
 
 def _as_bytes(rows: list[TileMask]) -> np.ndarray:

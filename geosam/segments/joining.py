@@ -2,7 +2,8 @@
 
 Two tiles see the ground that they share both. Where a mask of one agrees there with a mask of the
 other, the two are the same object, and what it takes is decided by who saw it whole; where nobody
-did, each tile says what belongs to it of the pixels that it owns.
+did, each patch that they dispute by the tile that owns most of it. A mask whose other half already
+belongs to another object, such as a field with its hedge beside the field alone, borrows it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ SHARED_PX = 16
 """Pixels that they must cover there at least, together."""
 BEYOND = 0.25
 """Share by which what others saw of an object may exceed who saw it whole."""
+VARIANT = 2.0
+"""A group that agrees with a piece of one that is this much larger elsewhere is a variant of that: with what
+it lacks, the two would be alike."""
 OWN_SHARE = 0.5
 """A cut piece that no neighbour knows goes if its tile owns less of it than this."""
 COVERED = 0.8
@@ -66,11 +70,9 @@ def join(pieces: Pieces, most: float = 0.7) -> Segments:
     Segments
         They may overlap, as a roof and its chimney do, but no two are alike.
     """
-    owner = _owners(pieces)
-    order = np.argsort(owner, kind="stable")
-    _, first = np.unique(owner[order], return_index=True)
-    groups = np.split(order, first[1:])
-    members = [_merge(pieces.take(group)) for group in groups if len(group)]
+    pairs = _agreeing(pieces)
+    groups = _with_borrowed(_groups(pieces, pairs), pairs, pieces)
+    members = [_merge(pieces.take(group)) for group in groups]
     known = [member for member in members if member is not None]
     if not known:
         return _no_segments()
@@ -79,12 +81,12 @@ def join(pieces: Pieces, most: float = 0.7) -> Segments:
     return _without_doubles(segments, np.array(alone), most)
 
 
-def _owners(pieces: Pieces) -> np.ndarray:
-    """Give pieces of one object one number; a tile has one piece of an object at most."""
+def _groups(pieces: Pieces, pairs: np.ndarray) -> list[np.ndarray]:
+    """Part the pieces into those of one object each; a tile has one piece of an object at most."""
     owner = np.arange(len(pieces))
     tiles = [{tuple(tile)} for tile in pieces.tile]
     members = [[i] for i in range(len(pieces))]
-    for i, j in _agreeing(pieces):
+    for i, j in pairs:
         a, b = owner[i], owner[j]
         if a == b or tiles[a] & tiles[b]:
             continue
@@ -92,7 +94,45 @@ def _owners(pieces: Pieces) -> np.ndarray:
         owner[members[b]] = a
         tiles[a] |= tiles[b]
         members[a] += members[b]
-    return owner
+    return [np.sort(members[a]) for a in np.unique(owner)]
+
+
+def _with_borrowed(groups: list[np.ndarray], pairs: np.ndarray, pieces: Pieces) -> list[np.ndarray]:
+    """Complete groups by pieces of other groups, and drop those that are no more than a variant."""
+    owner = np.empty(len(pieces), int)
+    for k, group in enumerate(groups):
+        owner[group] = k
+    friends: dict[int, list[int]] = {}
+    for i, j in pairs[owner[pairs[:, 0]] != owner[pairs[:, 1]]]:
+        friends.setdefault(owner[i], []).append(owner[j])
+        friends.setdefault(owner[j], []).append(owner[i])
+    area = shapely.area(pieces.polygon)
+    out = []
+    for k, group in enumerate(groups):
+        if not pieces.cut[group].any():
+            out.append(group)
+            continue
+        whole = _completed(group, [groups[n] for n in friends.get(k, [])], pieces.tile, area)
+        if whole is not None:
+            out.append(whole)
+    return out
+
+
+def _completed(
+    group: np.ndarray, friends: list[np.ndarray], tile: np.ndarray, area: np.ndarray
+) -> np.ndarray | None:
+    """Add to a group what others have in tiles where it has nothing; None if those say it better."""
+    seen = {tuple(t) for t in tile[group]}
+    parts = [group]
+    for friend in friends:
+        new = [i for i in friend if tuple(tile[i]) not in seen]
+        if not new:
+            continue
+        if area[new].sum() > VARIANT * area[group].sum():
+            return None
+        seen |= {tuple(tile[i]) for i in new}
+        parts.append(np.array(new))
+    return np.sort(np.concatenate(parts))
 
 
 def _agreeing(pieces: Pieces) -> np.ndarray:
@@ -117,8 +157,7 @@ def _areal(shapes: np.ndarray) -> np.ndarray:
     """Drop the points and lines in which shapes touch a border, where they have an area beside."""
     out = shapes.copy()
     for k in np.flatnonzero(shapely.get_type_id(shapes) == shapely.GeometryType.GEOMETRYCOLLECTION):
-        parts = shapely.get_parts(shapes[k])
-        out[k] = shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
+        out[k] = shapely.union_all(_surfaces(shapes[k]))
     return out
 
 
@@ -161,23 +200,42 @@ def _merge(pieces: Pieces) -> tuple[tuple, bool] | None:
 
 
 def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:
-    """Let each tile decide about the pixels that it owns, and the others about what is left."""
-    cores = shapely.box(*pieces.core.T)
-    inside = _areal(shapely.intersection(pieces.polygon, cores))
-    around = shapely.difference(shapely.union_all(pieces.polygon), shapely.union_all(cores))
-    whole = shapely.union_all([*inside, around])
-    parts = shapely.get_parts(whole)
-    parts = parts[shapely.get_dimensions(parts) == 2]
-    polygon = parts[np.argmax(shapely.area(parts))]
+    """Keep what all agree on, and of each patch that they dispute what its owner says."""
+    whole = shapely.union_all(pieces.polygon)
+    denied = shapely.difference(shapely.box(*pieces.read.T), pieces.polygon)
+    agreed = shapely.difference(whole, shapely.union_all(denied))
+    disputed = _surfaces(shapely.difference(whole, agreed))
+    kept = disputed[_said_by_owners(disputed, pieces)]
+    parts = _surfaces(shapely.union_all([agreed, *kept]))
     weights = np.maximum(owned, 1e-6)
     most = int(np.argmax(owned))
     return (
-        polygon,
+        parts[np.argmax(shapely.area(parts))],
         float(np.average(pieces.predicted_iou, weights=weights)),
         float(np.average(pieces.stability, weights=weights)),
         pieces.point[most],
         pieces.tile[most],
     )
+
+
+def _said_by_owners(patches: np.ndarray, pieces: Pieces) -> np.ndarray:
+    """Mark patches of which the tile that owns most of them counts most to its piece."""
+    cores = shapely.box(*pieces.core.T)
+    patch, k = shapely.STRtree(cores).query(patches)
+    owned = shapely.area(shapely.intersection(patches[patch], cores[k]))
+    order = np.lexsort((-owned, patch))
+    known, first = np.unique(patch[order], return_index=True)
+    owner = k[order][first]
+    said = shapely.area(shapely.intersection(patches[known], pieces.polygon[owner]))
+    kept = np.ones(len(patches), bool)
+    kept[known] = said > 0.5 * shapely.area(patches[known])
+    return kept
+
+
+def _surfaces(shape: shapely.Geometry) -> np.ndarray:
+    """Return the polygons of a shape, without the points and lines in which others touch it."""
+    parts = shapely.get_parts(shape)
+    return parts[shapely.get_dimensions(parts) == 2]
 
 
 def _row(pieces: Pieces, k: int) -> tuple:

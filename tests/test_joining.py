@@ -92,6 +92,12 @@ def test_a_part_that_touches_shared_ground_along_a_line_is_no_error():
     assert found.polygon[0].equals(left | right)
 
 
+def test_a_cut_mask_that_no_neighbour_knows_goes_where_its_tile_makes_much_of_its_outline():
+    field, hedge = shapely.box(20, 10, 110, 90), shapely.box(20, 40, 110, 44)
+    assert len(join(pieces((0, field, 0.9)))) == 0
+    assert len(join(pieces((0, hedge, 0.9)))) == 1
+
+
 def test_nothing_gives_nothing():
     one = pieces((0, shapely.box(10, 10, 20, 20), 0.9))
     assert len(join(one.take(np.zeros(1, bool)))) == 0

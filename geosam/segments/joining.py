@@ -26,6 +26,8 @@ VARIANT = 2.0
 it lacks, the two would be alike."""
 OWN_SHARE = 0.5
 """A cut piece that no neighbour knows goes if its tile owns less of it than this."""
+BORDER_SHARE = 0.1
+"""And any segment goes if more of its outline than this is the border of what its tiles see."""
 COVERED = 0.8
 """And if more of it than this is covered by a segment that is larger, but not by more than ..."""
 LARGER = 4.0
@@ -188,7 +190,11 @@ def _merge(pieces: Pieces) -> tuple[tuple, bool] | None:
     area = shapely.area(pieces.polygon)
     owned = shapely.area(shapely.intersection(pieces.polygon, shapely.box(*pieces.core.T)))
     if len(pieces) == 1 and pieces.cut[0]:
-        return (_row(pieces, 0), True) if owned[0] >= OWN_SHARE * area[0] else None
+        known = (
+            owned[0] >= OWN_SHARE * area[0]
+            and _border_share(pieces.polygon[0], pieces) <= BORDER_SHARE
+        )
+        return (_row(pieces, 0), True) if known else None
     whole = np.flatnonzero(~pieces.cut)
     if len(whole):
         best = whole[np.argmax((owned / area)[whole] + pieces.predicted_iou[whole])]
@@ -196,7 +202,15 @@ def _merge(pieces: Pieces) -> tuple[tuple, bool] | None:
         beyond = shapely.area(shapely.difference(others, pieces.polygon[best]))
         if beyond <= BEYOND * area[best]:
             return _row(pieces, int(best)), False
-    return _stitched(pieces, owned), False
+    joined = _stitched(pieces, owned)
+    return (joined, False) if _border_share(joined[0], pieces) <= BORDER_SHARE else None
+
+
+def _border_share(polygon: shapely.Polygon, pieces: Pieces) -> float:
+    """Return the share of an outline that lies on the border of what the tiles of its pieces see."""
+    outline = shapely.boundary(polygon)
+    borders = shapely.union_all(shapely.boundary(shapely.box(*pieces.read.T)))
+    return shapely.length(shapely.intersection(outline, borders)) / shapely.length(outline)
 
 
 def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:

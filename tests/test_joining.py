@@ -83,8 +83,8 @@ def test_a_part_that_touches_shared_ground_along_a_line_is_no_error():
     cleaned = _areal(np.array([mixed, plain], dtype=object))
     assert cleaned[0].equals(shapely.box(0, 0, 4, 4))
     assert cleaned[1] is plain
-    left = shapely.box(60, 10, 90, 50) | shapely.box(60, 50, 108, 90)
-    right = shapely.box(110, 10, 150, 50) | shapely.box(91, 50, 150, 90)
+    left = shapely.box(60, 40, 90, 50) | shapely.box(60, 50, 108, 90)
+    right = shapely.box(110, 40, 150, 50) | shapely.box(91, 50, 150, 90)
     ground = shapely.box(90, -10, 110, 110)
     assert (left & ground).geom_type == (right & ground).geom_type == "GeometryCollection"
     found = join(pieces((0, left, 0.9), (1, right, 0.8)))

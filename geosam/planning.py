@@ -155,6 +155,16 @@ def likely_wet(
     return set(_touching(coarse.values == 1, coarse.odc.geobox, grid, groups)) & set(full)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Some neighbouring groups, laid out and not computed."""
+
+    mosaic: Mosaic
+    """What the model has to do there."""
+    beside: Any = None
+    """What speaks beside the model and does not prompt it, a lazy array; None where nothing does."""
+
+
 def layer(
     views: Views,
     grid: TileGrid,
@@ -162,32 +172,37 @@ def layer(
     options: Options,
     model: Model,
     decision: Decision,
-) -> Callable[[Sequence[Index]], Mosaic]:
+) -> Callable[[Sequence[Index]], Place]:
     """Return what lays out the part of a scene that some neighbouring groups see; what a user gave is
     looked at in the whole scene, and once.
     """
 
-    def lay(part: Views) -> Mosaic:
+    def lay(part: Views) -> Place:
         keep = Lazy(part)
-        return lay_out(part, tiles_of(prepare(part, options, keep, model, decision), keep))
+        prepared = prepare(part, options, keep, model, decision)
+        mosaic = lay_out(part, tiles_of(prepared, keep))
+        # What prompts is computed with the tiles; beside an index a network is asked as well.
+        speaks = prepared.prompts.evidence if decision.witness == "index" else None
+        return Place(mosaic, None if speaks is None else speaks(part).data)
 
     if decision.source in GIVEN:
-        whole = lay(views)
+        whole = Place(lay(views).mosaic)
         return lambda place: whole
     return lambda place: lay(part_views(views, grid, groups, place))
 
 
 def look(
-    lay: Callable[[Sequence[Index]], Mosaic], groups: Mapping[Index, int], options: Options
+    lay: Callable[[Sequence[Index]], Place], groups: Mapping[Index, int], options: Options
 ) -> Look:
     """Work on some of these groups as a run does, to the outlines, and conclude on all of them."""
-    places = [(lay(place), place) for place in _sample(groups)]
-    sample = [(mosaic, index) for mosaic, place in places for index in place]
+    places = [(lay(indices), indices) for indices in _sample(groups)]
+    sample = [(place.mosaic, index) for place, indices in places for index in indices]
     tasks = [work_task(mosaic.work(mosaic.groups[index])) for mosaic, index in sample]
     started = perf_counter()
     dask.compute(tasks[0])
     first = perf_counter() - started  # with what only the first time takes
     answers: Sequence[Answer] = dask.compute(*tasks)
+    dask.compute([place.beside for place, _ in places if place.beside is not None])
     with TemporaryDirectory() as folder:
         for (mosaic, index), answer in zip(sample, answers, strict=True):
             _finish(answer, mosaic, index, Path(folder) / "probability.tif", options)

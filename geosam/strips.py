@@ -184,7 +184,7 @@ def _open_file(
         else:
             full = False
     rows = _strip_rows(geobox, height)
-    scores = _Scores(predicted_iou, geobox)
+    scores = _open_scores(predicted_iou, geobox)
 
     def strips() -> Iterator[Strip]:
         with open_raster(path) as file:
@@ -206,7 +206,7 @@ def _open_array(array: xr.DataArray, threshold: float, predicted_iou: Any) -> St
     mask = is_mask(
         array.dtype, attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
     )
-    scores = _Scores(predicted_iou, geobox)
+    scores = _open_scores(predicted_iou, geobox)
 
     def strips() -> Iterator[Strip]:
         for first, block, score in _computed(array, scores):
@@ -233,25 +233,30 @@ def _computed(
         row += count
 
 
+def _open_scores(source: Any, geobox: GeoBox) -> _Scores:
+    """Check predicted IoU, and bring tiles into the CRS of the grid once for all strips."""
+    if isinstance(source, gpd.GeoDataFrame):
+        if "predicted_iou" not in source or source.crs is None:
+            raise InputError(
+                "Tiles that give the predicted IoU need a CRS and a column `predicted_iou`, "
+                f"and these have the columns {list(source.columns)}."
+            )
+        return _Scores(source.to_crs(crs_of(geobox)), geobox)
+    scores = _Scores(source, geobox)
+    if source is not None and scores.shape != tuple(geobox.shape):
+        raise InputError(
+            f"The raster of predicted IoU has {scores.shape} pixels and the probability "
+            f"{tuple(geobox.shape)}: they need the same grid."
+        )
+    return scores
+
+
 @dataclass(frozen=True)
 class _Scores:
     """Predicted IoU, from whatever it comes as."""
 
     source: Any
     geobox: GeoBox
-
-    def __post_init__(self) -> None:
-        if isinstance(self.source, gpd.GeoDataFrame):
-            if "predicted_iou" not in self.source or self.source.crs is None:
-                raise InputError(
-                    "Tiles that give the predicted IoU need a CRS and a column `predicted_iou`, "
-                    f"and these have the columns {list(self.source.columns)}."
-                )
-        elif self.source is not None and self._shape() != tuple(self.geobox.shape):
-            raise InputError(
-                f"The raster of predicted IoU has {self._shape()} pixels and the probability "
-                f"{tuple(self.geobox.shape)}: they need the same grid."
-            )
 
     @property
     def array(self) -> xr.DataArray | None:
@@ -269,7 +274,9 @@ class _Scores:
         with open_raster(self.source) as file:
             return read_file(file, Window(0, row, self.geobox.shape[1], count))
 
-    def _shape(self) -> tuple[int, ...]:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns of a raster."""
         if self.array is not None:
             return self.array.shape
         with open_raster(self.source) as file:
@@ -278,8 +285,8 @@ class _Scores:
 
 def _burn(tiles: gpd.GeoDataFrame, geobox: GeoBox) -> np.ndarray:
     """Rasterise tiles; where they overlap the last one counts."""
-    tiles = tiles.to_crs(crs_of(geobox))
-    tiles = tiles[tiles.intersects(geobox.extent.geom)]
+    near = np.sort(tiles.sindex.query(geobox.extent.geom, predicate="intersects"))
+    tiles = tiles.iloc[near]
     shapes = list(zip(tiles.geometry, tiles.predicted_iou.astype(float), strict=True))
     out = np.full(tuple(geobox.shape), np.nan, np.float32)
     if shapes:

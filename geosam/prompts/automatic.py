@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 import shapely.affinity
+from affine import Affine
 from rasterio.features import shapes
 
 from geosam.prompts.control_points import background_points, bounding_box, control_points, seed_for
@@ -115,9 +116,11 @@ def coarse_polygons(coarse: np.ndarray, origin: Window) -> ScenePrompts:
         Where the array lies on the grid.
     """
     water = (coarse == 1).astype(np.uint8)
+    # A pixel aside, because rasterio takes the identity for a missing transform and warns.
+    found = shapes(water, water.astype(bool), connectivity=4, transform=Affine.translation(1, 1))
     polygons = [
-        shapely.affinity.translate(shapely.geometry.shape(geometry), origin.col, origin.row)
-        for geometry, _ in shapes(water, mask=water.astype(bool), connectivity=4)
+        shapely.affinity.translate(shapely.geometry.shape(geometry), origin.col - 1, origin.row - 1)
+        for geometry, _ in found
     ]
     n = len(polygons)
     as_array = np.empty(n, object)

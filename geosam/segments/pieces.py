@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import rasterio.features
 import shapely
+import shapely.affinity
 from affine import Affine
 
 from geosam.cutouts import Cutout
@@ -104,10 +105,13 @@ def pieces_of(masks: Sequence[GeneratedMask], tile: Tile, scene: Window) -> Piec
 
 def polygon_of(cutout: Cutout, origin: Window) -> shapely.Polygon:
     """Draw the largest part of a mask along its pixel edges, counted as `origin` is."""
-    shift = Affine.translation(origin.col + cutout.window.col, origin.row + cutout.window.row)
+    col, row = origin.col + cutout.window.col, origin.row + cutout.window.row
     mask = cutout.mask.view(np.uint8)
-    parts = rasterio.features.shapes(mask, mask=cutout.mask, connectivity=4, transform=shift)
-    return max((shapely.geometry.shape(part) for part, _ in parts), key=lambda part: part.area)
+    # A pixel aside, because rasterio takes the identity for a missing transform and warns.
+    aside = Affine.translation(1, 1)
+    parts = rasterio.features.shapes(mask, mask=cutout.mask, connectivity=4, transform=aside)
+    largest = max((shapely.geometry.shape(part) for part, _ in parts), key=lambda part: part.area)
+    return shapely.affinity.translate(largest, col - 1, row - 1)
 
 
 def pack(pieces: Pieces) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import pkgutil
 import signal
+import sys
 import threading
 import warnings
 from asyncio import CancelledError
@@ -132,11 +133,31 @@ def local_workers(environments: Iterable[Mapping[str, str]], threads: int) -> It
     }  # fmt: skip
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
     with (
+        _script_unseen(),
         SpecCluster(workers=workers, scheduler=scheduler, silence_logs=_LOGS) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(len(workers))
         yield Cluster(client)
+
+
+@contextmanager
+def _script_unseen() -> Iterator[None]:
+    """Keep new processes from running the script that starts them.
+
+    Python would let each import it anew, and without ``if __name__ == "__main__"`` in it each would begin
+    the same run. What it defines is sent by value.
+    """
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or main.__spec__ is not None:
+        yield
+        return
+    main.__file__ = None
+    try:
+        yield
+    finally:
+        main.__file__ = path
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -208,3 +210,19 @@ def test_small_models_share_the_cores_and_large_ones_and_gpus_do_not():
     assert _side_by_side(on("cpu"), 8) == 8
     assert _side_by_side(on("cpu", 1024), 8) == 1
     assert _side_by_side(on("cuda"), 8) == DEVICE_THREADS
+
+
+@pytest.mark.slow
+def test_a_script_may_start_workers_without_a_guard(scene, tmp_path):
+    script = tmp_path / "plain.py"
+    script.write_text(
+        "import geosam\n"
+        "print('begun')\n"
+        f"report = geosam.run({str(scene)!r}, {str(tmp_path / 'a.gpkg')!r}, workers=2)\n"
+        "print(report.outlines, __file__)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    begun, found = done.stdout.splitlines()
+    assert begun == "begun" and found.split() == [found.split()[0], str(script)]
+    assert int(found.split()[0]) > 0

@@ -106,7 +106,7 @@ def test_metres_become_crs_units_separately_in_y_and_x():
 
 @pytest.mark.parametrize("crs", [None, 'LOCAL_CS["site",UNIT["metre",1]]'])
 def test_a_grid_without_a_place_on_earth_is_refused_in_a_sentence(crs):
-    with pytest.raises(InputError, match="such as EPSG:32633|--crs EPSG"):
+    with pytest.raises(InputError, match=r"such as EPSG:32633|--crs EPSG"):
         area_m2([shapely.box(0, 0, 1, 1)], crs)
 
 

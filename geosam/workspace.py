@@ -215,7 +215,7 @@ def disk_is_full(error: BaseException | None, folder: Path) -> bool:
         if full or isinstance(error, DiskFullError):
             return True
         error = error.__cause__ or error.__context__
-    return shutil.disk_usage(folder).free < FULL_BYTES
+    return folder.exists() and shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def make_once(path: Path, of: str, make: Callable[[Path], None]) -> None:

@@ -18,6 +18,7 @@ from geosam.batch import run_each
 from geosam.errors import GeosamWarning, OptionError, OutputError
 from geosam.ledger import Ledger
 from geosam.testing import FakeModel, write_scene
+from geosam.workspace import disk_is_full
 
 RUN = """
 import sys, torch, geosam, geosam.segmentation
@@ -348,3 +349,8 @@ def test_ctrl_c_twice_does_not_wait(scene, tmp_path):
     assert process.returncode == 130
     assert "Ctrl-C again stops at once" in errors.decode()
     assert errors.decode().splitlines()[-1].endswith("--resume goes on.")
+
+
+def test_a_folder_that_is_gone_is_no_full_disk(tmp_path):
+    assert not disk_is_full(RuntimeError("something else"), tmp_path / "gone")
+    assert disk_is_full(OSError(28, "No space left on device"), tmp_path / "gone")

@@ -83,7 +83,7 @@ def outlines(
         `n_islands`, `probability` (mean of the pixels), `predicted_iou` (mean of the pixels),
         `stability` (pixels above 0.73 over pixels above 0.27, in the region above 0.27 that holds
         the outline), `truncated` (touches the scene's edge or nodata) and `needs_review`
-        (probability below 0.75, stability below 0.7, predicted IoU below 0.7, or a failed tile
+        (probability below 0.6, stability below 0.3, predicted IoU below 0.7, or a failed tile
         beside it). What is unknown is NaN and needs no review.
 
     Raises

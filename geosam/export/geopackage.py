@@ -194,7 +194,8 @@ def _disk_waited_for_once(unfinished: Path) -> Iterator[None]:
         yield
     finally:
         pyogrio.set_gdal_config_options({_SYNCHRONOUS: before})
-    with unfinished.open("rb") as file:
+    # For writing, since Windows waits for no other file.
+    with unfinished.open("r+b") as file:
         os.fsync(file.fileno())
 
 

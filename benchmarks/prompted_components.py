@@ -163,7 +163,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     pairs: list[tuple[float, float]] = []
     pooled: dict[str, list[float]] = {"none": [], "click": [], "box": []}
-    for kind in SETS:
+    for kind in (kind for kind in SETS if kind.prompts == "auto"):
         scores, estimates = rate(
             arguments.data, kind, model, arguments.split, arguments.most, arguments.each
         )

@@ -103,7 +103,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     model = geosam.load_model(arguments.model)
-    kinds = [k for k in SETS if k.folder == arguments.set]
+    kinds = [k for k in SETS if k.folder == arguments.set and k.prompts == "auto"]
     kind = kinds[0] if arguments.colours else kinds[-1]
     names = arguments.name or names_of(arguments.data, kind.folder, arguments.split)
     cases = []

@@ -96,6 +96,8 @@ def decide(views: Views, options: Options, *, own: bool = False) -> Decision:
         decision = replace(decision, index=index, threshold=threshold, witness=witness)
         if _network_knows(decision, threshold):
             decision = replace(decision, renditions=(decision.stretch,))
+    elif witness == "learned" and composite == COLOUR_INFRARED:
+        decision = replace(decision, renditions=(decision.stretch,))
     elif witness in ("hsv", "learned"):
         _check_bands(roles, RGB, f"--prompts {witness}")
         hsv = parse_hsv(options.hsv) if options.hsv else DEFAULT_HSV

@@ -40,7 +40,8 @@ NETWORK_GROUP = 2
 def water_evidence(looks: Looks, decision: Decision, learned: Step | None) -> xr.DataArray:
     """Return what speaks for water before the model is asked: (y, x) float32 logits, lazily."""
     if decision.witness == "index":
-        return _of_index(looks, decision, index_evidence)
+        found = _of_index(looks, decision, index_evidence)
+        return found if learned is None else with_companion(found, learned(looks))
     if decision.witness == "hsv":
         assert decision.hsv is not None and decision.rgb_stretch is not None
         return hsv_evidence(looks.working, decision.rgb_stretch, decision.hsv)
@@ -67,7 +68,7 @@ def learned_evidence(views: Views, decision: Decision, options: Options, keep: K
     beside = decision.witness == "index" and decision.renditions
     if decision.witness != "learned" and not beside:
         return None
-    network = load_network(options)
+    network = load_network(options, decision.renditions[0].bands)
     fine, wide = (
         keep.mosaic(
             partial(_asked_network, on=on, decision=decision, network=network),
@@ -100,13 +101,9 @@ def weighed(
     """Return evidence as it is added to the model's logits, without the water that is not meant."""
     if evidence is None or decision.witness == "hsv":
         return None
-    return partial(_spoken, evidence=evidence, coarse=coarse, decision=decision, learned=learned)
+    return partial(_spoken, evidence=evidence, coarse=coarse, decision=decision)
 
 
-def _spoken(
-    looks: Looks, evidence: Step, coarse: Step, decision: Decision, learned: Step | None
-) -> xr.DataArray:
-    if decision.witness == "learned":
-        return bounded(evidence(looks), coarse(looks), NETWORK_WEIGHT)
-    speaks = bounded(evidence(looks), coarse(looks))
-    return speaks if learned is None else with_companion(speaks, learned(looks))
+def _spoken(looks: Looks, evidence: Step, coarse: Step, decision: Decision) -> xr.DataArray:
+    weight = 1.0 if decision.witness == "index" else NETWORK_WEIGHT
+    return bounded(evidence(looks), coarse(looks), weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,13 +28,14 @@ def sized(options: Options, model: Model) -> Options:
     return replace(options, batch_size=batch_size_for(model))
 
 
-def load_network(options: Options) -> CoarseNetwork:
-    """Load the learned network, here and wherever it is sent."""
+def load_network(options: Options, bands: Sequence[str]) -> CoarseNetwork:
+    """Load the learned network for three bands, here and wherever it is sent."""
     from geosam.models.coarse import load_learned
     from geosam.models.resident import resident
 
     # Part of the package: a plan looks at several places with the same one.
-    return resident(load_learned, _placement(options), token="shipped")
+    arguments = {"bands": tuple(bands), **_placement(options)}
+    return resident(load_learned, arguments, token="shipped")
 
 
 def _placement(options: Options) -> dict[str, str]:

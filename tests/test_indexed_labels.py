@@ -1,11 +1,15 @@
 """Labels that an index gives to scenes nobody labelled."""
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
 
 from geosam.testing import synthetic_scene
 from geosam.training.river_tiny.indexed import INDEXED, agreed, label_by_ndwi, read_indexed
+from geosam.training.river_tiny.mixes import COLOURS, INFRARED
+from geosam.training.river_tiny.sources import load_scenes
 from geosam.training.sample import IGNORE, LAND, WATER
 
 
@@ -63,3 +67,24 @@ def test_a_scene_in_fractions_keeps_its_steps(tmp_path, drawn):
     np.testing.assert_allclose(pixels[:4], bands_of(drawn, "blue", "green", "red", "nir"), atol=1)
     np.testing.assert_array_equal(pixels[3], pixels[4])
     assert (label == WATER).any()
+
+
+@pytest.mark.parametrize(("mix", "share"), [(COLOURS, 0.5), (INFRARED, 1.0)])
+def test_labels_of_chips_are_cleaned_for_the_mix_in_colours_alone(tmp_path, mix, share):
+    pixels = np.full((5, 8, 8), 1000, np.int16)
+    pixels[4, :, :4], pixels[4, :, 4:] = 500, 3000  # wet and dry by MNDWI
+    folder = tmp_path / "chips_multispectral"
+    for name, bands, driver in (
+        ("images/a.tif", pixels, "GTiff"),
+        ("masks/a.png", pixels[:1] * 0 + 1, "PNG"),
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        shape = {"count": len(bands), "height": 8, "width": 8}
+        kind = "int16" if driver == "GTiff" else "uint8"
+        with rasterio.open(path, "w", driver=driver, dtype=kind, **shape) as target:
+            target.write(bands.astype(kind))
+    (tmp_path / "splits.json").write_text(json.dumps({folder.name: {"train": ["a"]}}))
+    scene = load_scenes(tmp_path, folder.name, "train", None, mix.agreed)[0]
+    assert (scene.labels[0] != IGNORE).mean() == share
+    assert (scene.labels[0][:, :4] == WATER).all()

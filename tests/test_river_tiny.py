@@ -35,13 +35,14 @@ def iou(a, b):
     return (a & b).sum() / (a | b).sum()
 
 
-def test_it_is_small_and_stored_in_half_precision():
+def test_it_is_small_and_stored_in_half_precision_or_less():
     files = [path for path in FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 10_000_000
     for path in FOLDER.rglob("*.safetensors"):
         with safe_open(path, "np") as tensors:
             kinds = {str(tensors.get_tensor(key).dtype) for key in tensors.keys()}  # noqa: SIM118
-        assert kinds <= {"float16", "int64"}
+        in_bytes = {"int8", "float32"} if path.parent.name == "coarse_infrared" else set()
+        assert kinds <= {"float16", "int64"} | in_bytes
 
 
 def test_transformers_loads_it_by_itself():

@@ -14,6 +14,7 @@ from geosam.training.losses import bce_loss, dice_loss, focal_loss, mask_iou  # 
 from geosam.training.river_tiny import coarse as coarse_training  # noqa: E402
 from geosam.training.river_tiny.augment import augment, cut_collar  # noqa: E402
 from geosam.training.river_tiny.batch_prompts import PromptPlan, make_prompts  # noqa: E402
+from geosam.training.river_tiny.mixes import INFRARED  # noqa: E402
 from geosam.training.river_tiny.network import build_promptable, save_promptable, set_tile_size  # noqa: E402
 from geosam.training.river_tiny.painting import (  # noqa: E402
     cast_shadows,
@@ -426,11 +427,25 @@ class TestExport:
         for name in ("coarse", "promptable"):
             (tmp_path / "runs" / f"{name}_log.csv").write_text("minutes,steps\n1,2\n")
         command = ["export", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-        command += ["--coarse", str(tmp_path / "runs" / "coarse")]
+        for name, trained in (("coarse", "coarse"), ("coarse-infrared", "coarse")):
+            command += [f"--{name}", str(tmp_path / "runs" / trained)]
         river_tiny.main([*command, "--promptable", str(tmp_path / "runs" / "promptable")])
         found = {path.name for path in (tmp_path / "out").iterdir()}
         files = {"config.json", "model.safetensors", "preprocessor_config.json"}
-        assert found == files | {"coarse", "training_log.csv"}
+        assert found == files | {"coarse", "coarse_infrared", "training_log.csv"}
+        rows = (tmp_path / "out" / "training_log.csv").read_text().split()
+        assert rows == ["minutes,steps", "1,2"] * 3
+
+    def test_the_infrared_mix_shows_near_infrared_and_all_labels(self):
+        """A scene whose near infrared alone is bright must look so in its first band alone."""
+        pixels = np.full((5, 96, 96), 100, np.int16)
+        pixels[3, :, :48], pixels[:3, 0, 0] = 3000, 200
+        scene = make_scene("synthetic", "made", pixels, np.zeros((96, 96), np.uint8))
+        source = coarse_training.TileSource(
+            {"synthetic": [scene]}, np.random.default_rng(0), INFRARED
+        )
+        spread = np.mean([source.draw(64)[0].pixels.std(axis=(1, 2)) for _ in range(8)], axis=0)
+        assert spread[0] > 3 * spread[1:].max()
 
 
 class TestReport:

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from geosam.models.packing import pack, unpack  # noqa: E402
 from geosam.models.unet import (  # noqa: E402
     CoarseConfig,
     CoarseWaterNet,
@@ -48,6 +49,35 @@ def test_a_saved_network_answers_the_same_up_to_float16(small, tmp_path):
     save_coarse(small, tmp_path)
     pixels = torch.rand(2, 3, 64, 64)
     assert torch.allclose(load_coarse(tmp_path)(pixels), small(pixels), atol=0.02)
+
+
+def test_eight_bits_are_off_by_half_a_step_of_each_channel():
+    torch.manual_seed(0)
+    spread = torch.logspace(-6, 1, 8)[:, None, None, None]
+    state = {
+        "kernel": torch.randn(8, 4, 3, 3) * spread,
+        "bias": torch.randn(8),
+        "none": torch.zeros(2, 2),
+    }
+    packed = pack(state, 8)
+    assert packed["kernel"].dtype == torch.int8
+    assert packed["bias"].dtype == torch.float16
+    back = unpack(packed)
+    off = (back["kernel"] - state["kernel"]).abs().amax((1, 2, 3))
+    assert (off <= state["kernel"].abs().amax((1, 2, 3)) / 254 * 1.001).all()
+    assert off.max() > 0
+    assert torch.equal(back["none"], state["none"])
+
+
+def test_a_network_saved_in_eight_bits_is_half_as_large_and_answers_alike(small, tmp_path):
+    sizes = []
+    pixels = torch.rand(2, 3, 64, 64)
+    for bits in (16, 8):
+        save_coarse(small, tmp_path / str(bits), bits)
+        sizes.append((tmp_path / str(bits) / "model.safetensors").stat().st_size)
+        answer = load_coarse(tmp_path / str(bits))(pixels)
+        assert torch.allclose(answer, small(pixels), atol=0.1)
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 def test_saving_leaves_the_network_ready_to_train_on(small, tmp_path):

@@ -1,7 +1,8 @@
-"""The learned coarse water network, ready to predict."""
+"""The learned coarse water networks, ready to predict."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +20,14 @@ COARSE_OVERLAP_PX = 128
 
 @dataclass(frozen=True)
 class LearnedCoarse:
-    """A network that turns RGB into water logits, without prompts and whatever the model."""
+    """A network that turns three bands into water logits, without prompts and whatever the model."""
 
     signature: str
     placement: Placement
     network: torch.nn.Module
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Turn (n, 3, size, size) float32 RGB in [0, 1] (0.5 where nodata) into logits
+        """Turn (n, 3, size, size) float32 in [0, 1] (0.5 where nodata) into logits
         (n, size, size) float32.
         """
         with torch.inference_mode(), self.placement.cast():
@@ -35,9 +36,17 @@ class LearnedCoarse:
             return logits[:, 0].float().cpu().numpy()
 
 
-def load_learned(device: str = "auto", precision: str = "auto") -> LearnedCoarse:
-    """Load the coarse network that ships inside the package."""
-    folder = EMBEDDED["river-tiny"] / "coarse"
+INFRARED = "nir"
+"""Of the bands that a network sees: then it is the one that learned what water looks like there."""
+
+
+def load_learned(
+    bands: Sequence[str] = ("red", "green", "blue"), device: str = "auto", precision: str = "auto"
+) -> LearnedCoarse:
+    """Load the coarse network that ships inside the package for three bands: red, green, blue, or
+    near infrared, red, green.
+    """
+    folder = EMBEDDED["river-tiny"] / ("coarse_infrared" if INFRARED in bands else "coarse")
     placement = place(device, precision)
     network = fuse_norms(load_coarse(folder)).eval().requires_grad_(False)
     network = network.to(placement.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -20,6 +20,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from geosam.models.packing import pack, unpack
+
 MULTIPLE = 32
 """Height and width of the input are multiples of this: five halvings."""
 
@@ -223,8 +225,8 @@ def fuse_norms(net: Network) -> Network:
     return net
 
 
-def save_coarse(net: CoarseWaterNet, folder: str | Path) -> None:
-    """Write `config.json` and `model.safetensors` (float16) into a folder.
+def save_coarse(net: CoarseWaterNet, folder: str | Path, bits: int = 16) -> None:
+    """Write `config.json` and `model.safetensors` into a folder.
 
     Batch normalisations are folded in first: their variances do not fit into
     float16.
@@ -235,14 +237,15 @@ def save_coarse(net: CoarseWaterNet, folder: str | Path) -> None:
         Left as it is.
     folder : str or Path
         Created if it does not exist.
+    bits : int
+        Of a weight: 16, or 8 where size counts; see `geosam.models.packing`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architecture": _ARCHITECTURE, **asdict(net.config)}
     (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
-    fused = fuse_norms(copy.deepcopy(net).eval()).half()
-    state = {name: value.contiguous() for name, value in fused.state_dict().items()}
-    save_file(state, folder / _WEIGHTS_NAME, metadata={"format": "pt"})
+    fused = fuse_norms(copy.deepcopy(net).eval())
+    save_file(pack(fused.state_dict(), bits), folder / _WEIGHTS_NAME, metadata={"format": "pt"})
 
 
 def load_coarse(folder: str | Path) -> CoarseWaterNet:
@@ -274,6 +277,5 @@ def load_coarse(folder: str | Path) -> CoarseWaterNet:
         raise ValueError(f"{folder} holds {architecture!r}; a coarse model is {_ARCHITECTURE!r}.")
     lists = {key: tuple(value) for key, value in config.items() if isinstance(value, list)}
     net = fuse_norms(CoarseWaterNet(CoarseConfig(**{**config, **lists})).eval())
-    state = load_file(folder / _WEIGHTS_NAME)
-    net.load_state_dict({name: value.float() for name, value in state.items()})
+    net.load_state_dict(unpack(load_file(folder / _WEIGHTS_NAME)))
     return net

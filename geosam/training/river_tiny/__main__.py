@@ -1,6 +1,7 @@
 """Train the two networks of `river-tiny`, and measure them; run each with `python -m`.
 
 geosam.training.river_tiny coarse --data ../shared/data --out runs
+geosam.training.river_tiny coarse --data ../shared/data --out runs --infrared
 geosam.training.river_tiny promptable --data ../shared/data --out runs --coarse runs/coarse
 geosam.training.river_tiny evaluate --data ../shared/data --out runs --networks a=runs/coarse
 """
@@ -23,6 +24,7 @@ from geosam.training.river_tiny.coarse import (
     train_coarse,
     validation_tiles,
 )
+from geosam.training.river_tiny.mixes import COLOURS, INFRARED
 from geosam.training.river_tiny.promptable import PromptableRecipe, train_promptable
 from geosam.training.river_tiny.report import report
 
@@ -44,6 +46,7 @@ def _train_coarse(options: argparse.Namespace) -> None:
         options.peak or CoarseRecipe.peak,
         start=options.start,
         without=tuple(options.without),
+        mix=INFRARED if options.infrared else COLOURS,
         of_processor=options.of_processor,
         resume=options.resume,
     )
@@ -65,28 +68,37 @@ def _train_promptable(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    """Put what was trained into the package: `--coarse` and `--promptable` into `--out`.
+    """Put what was trained into the package: the networks that are named into `--out`.
 
-    The logs are added to those of earlier phases.
+    Their logs are added to those of earlier phases.
     """
-    settled = load_coarse(options.coarse)
-    shift = 0.0
-    if options.settle:
-        tiles = validation_tiles(load_all(options.data, "val", options.cache), count=24)
-        shift = settle_threshold(settled, tiles)
+    named = {"coarse": options.coarse, "coarse_infrared": options.coarse_infrared}
     options.out.mkdir(parents=True, exist_ok=True)
-    save_coarse(settled, options.out / "coarse")
-    for path in sorted(options.promptable.iterdir()):
-        shutil.copyfile(path, options.out / path.name)
+    for name, folder in named.items():
+        if folder is not None:
+            _export_coarse(folder, options.out / name, options)
+            _add_log(folder.parent / "coarse_log.csv", options.out)
+    if options.promptable is not None:
+        for path in sorted(options.promptable.iterdir()):
+            shutil.copyfile(path, options.out / path.name)
+        _add_log(options.promptable.parent / "promptable_log.csv", options.out)
     for path in options.out.rglob("*.*"):
         path.chmod(0o644)
-    logs = (
-        options.coarse.parent / "coarse_log.csv",
-        options.promptable.parent / "promptable_log.csv",
-    )
-    with (options.out / "training_log.csv").open("a") as log_file:
-        log_file.writelines(log.read_text() + "\n" for log in logs)
-    sys.stdout.write(f"threshold of the coarse network moved by {shift:+.2f}\n")
+
+
+def _export_coarse(folder: Path, out: Path, options: argparse.Namespace) -> None:
+    mix, bits = (COLOURS, 16) if out.name == "coarse" else (INFRARED, 8)
+    settled = load_coarse(folder)
+    if options.settle:
+        held = load_all(options.data, "val", options.cache, mix=mix)
+        shift = settle_threshold(settled, validation_tiles(held, count=24, mix=mix))
+        sys.stdout.write(f"threshold of {out.name} moved by {shift:+.2f}\n")
+    save_coarse(settled, out, bits)
+
+
+def _add_log(log: Path, out: Path) -> None:
+    with (out / "training_log.csv").open("a") as log_file:
+        log_file.write(log.read_text() + "\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -113,8 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--coarse", type=Path)
+    parser.add_argument("--coarse-infrared", type=Path)
     parser.add_argument("--promptable", type=Path)
     parser.add_argument("--without", nargs="*", default=[], metavar="SET")
+    parser.add_argument("--infrared", action="store_true", help="for scenes with near infrared")
     parser.add_argument("--start", type=Path)
     parser.add_argument("--peak", type=float)
     parser.add_argument("--settle", action="store_true", help="move the threshold by validation")

@@ -21,7 +21,12 @@ MOST_UNKNOWN = 0.05
 where no bank is."""
 
 
-def augment(sample: Sample, rng: np.random.Generator, strength: float = 1.0) -> Sample:
+def augment(
+    sample: Sample,
+    rng: np.random.Generator,
+    strength: float = 1.0,
+    recoloured: float = WATER_RECOLOURED,
+) -> Sample:
     """Change colour, sharpness and orientation of a tile, and cut a collar into some.
 
     Parameters
@@ -32,6 +37,8 @@ def augment(sample: Sample, rng: np.random.Generator, strength: float = 1.0) -> 
         Decides everything random.
     strength : float
         Scales how far colours move; 0 leaves them.
+    recoloured : float
+        Share of tiles whose water gets another colour.
 
     Returns
     -------
@@ -39,7 +46,7 @@ def augment(sample: Sample, rng: np.random.Generator, strength: float = 1.0) -> 
     """
     nodata = (sample.pixels == NODATA_FILL).all(0)
     pixels = sample.pixels
-    if rng.random() < WATER_RECOLOURED and (sample.label == IGNORE).mean() < MOST_UNKNOWN:
+    if rng.random() < recoloured and (sample.label == IGNORE).mean() < MOST_UNKNOWN:
         pixels = recolour_water(pixels, sample.label == WATER, rng)
     pixels = recolour(pixels, rng, strength)
     pixels = degrade(pixels, rng)

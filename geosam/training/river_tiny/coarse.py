@@ -25,37 +25,11 @@ from geosam.training.loop import (
 )
 from geosam.training.losses import bce_loss, dice_loss, mask_iou
 from geosam.training.river_tiny.augment import augment
+from geosam.training.river_tiny.mixes import AERIAL, COLOURS, Mix
 from geosam.training.river_tiny.painting import cast_shadows, lay_field, paint_river, real_water
-from geosam.training.river_tiny.sources import TRAINABLE, Scene, load_scenes
-from geosam.training.river_tiny.tiles import FALSE_COLOURS, draw_tile
+from geosam.training.river_tiny.sources import Scene, load_scenes
+from geosam.training.river_tiny.tiles import draw_tile
 from geosam.training.sample import IGNORE, LAND, WATER, Sample
-
-SHARES = {
-    "chips_s2_rgb": 0.28,
-    "chips_multispectral": 0.12,
-    "aerial_ste_marguerite": 0.06,
-    "aerial_dubai": 0.18,
-    "aerial_monterey": 0.10,
-    "aerial_dry": 0.28,
-    "oblique_floods": 0.03,
-    "scenes": 0.10,
-    "synthetic": 0.14,
-}
-"""How often a training tile comes from each data set."""
-
-PAINTED = {"aerial_dry": 0.4, "aerial_monterey": 0.3, "aerial_dubai": 0.1, "chips_s2_rgb": 0.04}
-"""Share of tiles of a data set that get a synthetic river."""
-
-PLAIN_FIELDS = 0.12
-"""Share of aerial tiles that get a plain piece of land with straight edges."""
-
-SHADOWED = 0.12
-"""Share of aerial tiles that get shadows, which are not water."""
-
-_AERIAL = ("aerial_dry", "aerial_monterey", "aerial_dubai")
-
-FALSE_COLOUR = 0.35
-"""Share of tiles of scenes with near infrared that are shown as a false-colour composite."""
 
 SMOOTHING = {"chips_s2_rgb": 0.05}
 """Label smoothing where labels are noisy."""
@@ -83,14 +57,14 @@ class CoarseRecipe:
     every: float = 5.0
     """Minutes between validations and checkpoints."""
 
-    strength: float = 0.6
-    """How far colours are moved."""
-
     start: Path | None = None
     """Folder of a finished network to go on from; from scratch when it is None."""
 
     without: tuple[str, ...] = ()
     """Data sets to leave out, to see how well the network does on a source it never saw."""
+
+    mix: Mix = COLOURS
+    """What the network is for: what it learns from, and how that is shown."""
 
     of_processor: bool = False
     """Whether the minutes are those of one processor core."""
@@ -98,9 +72,6 @@ class CoarseRecipe:
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
 
-
-_COMPOSITES = 5
-"""Of the false colours those that come first are three different bands."""
 
 FROZEN_FROM = 0.7
 """Progress from which batch normalisations keep their statistics, as in prediction."""
@@ -110,12 +81,12 @@ class TileSource:
     """Draws training tiles from several data sets by their shares."""
 
     def __init__(
-        self, scenes: dict[str, list[Scene]], rng: np.random.Generator, strength: float = 1.0
+        self, scenes: dict[str, list[Scene]], rng: np.random.Generator, mix: Mix = COLOURS
     ) -> None:
         self.scenes = {name: found for name, found in scenes.items() if found}
-        self.rng, self.strength = rng, strength
+        self.rng, self.mix = rng, mix
         self.names = list(self.scenes)
-        odds = np.array([SHARES.get(name, 0.1) for name in self.names])
+        odds = np.array([mix.shares[name] for name in self.names])
         self.odds = odds / odds.sum()
         self.colours = water_colours([s for found in self.scenes.values() for s in found])
         self.wet_names = [n for n in self.names if any(len(s.wet) for s in self.scenes[n])]
@@ -125,21 +96,21 @@ class TileSource:
         name = str(self.rng.choice(self.names, p=self.odds))
         scene = _draw_scene(self.scenes[name], self.rng)
         bands = None
-        if not scene.is_rgb and self.rng.random() < FALSE_COLOUR:
-            bands = FALSE_COLOURS[self.rng.integers(_COMPOSITES)]
+        if not scene.is_rgb and self.rng.random() < self.mix.false_colour:
+            bands = self.mix.composites[self.rng.integers(len(self.mix.composites))]
         sample = draw_tile(scene, size, self.rng, bands)
         if bands is None:
             sample = self._paint(sample, name)
-        return augment(sample, self.rng, self.strength), name
+        return augment(sample, self.rng, self.mix.strength, self.mix.recoloured), name
 
     def _paint(self, sample: Sample, name: str) -> Sample:
         """Lay things over a tile of natural colours that its data set has too few of."""
-        if name in _AERIAL and self.rng.random() < PLAIN_FIELDS:
+        if name in AERIAL and self.rng.random() < self.mix.plain_fields:
             sample = lay_field(sample, self.rng)
-        if self.rng.random() < PAINTED.get(name, 0.0):
+        if self.rng.random() < self.mix.painted.get(name, 0.0):
             texture = self._water(sample.label.shape[0]) if self.rng.random() < 0.5 else None
             sample = paint_river(sample, self.rng, self.colours, texture)
-        if name in _AERIAL and self.rng.random() < SHADOWED:
+        if name in AERIAL and self.rng.random() < self.mix.shadowed:
             sample = cast_shadows(sample, self.rng)
         return sample
 
@@ -209,12 +180,15 @@ def coarse_loss(
 
 
 def validation_tiles(
-    scenes: dict[str, list[Scene]], count: int, size: int = 256
+    scenes: dict[str, list[Scene]], count: int, size: int = 256, mix: Mix = COLOURS
 ) -> dict[str, list[Sample]]:
     """The same tiles at every call: each data set's scenes in turn, seeded."""
     rng = np.random.default_rng(12345)
+    bands = mix.composites[0] if mix.false_colour == 1 else None
     return {
-        name: [draw_tile(found[i % len(found)], size, rng, wet_share=0.8) for i in range(count)]
+        name: [
+            draw_tile(found[i % len(found)], size, rng, bands, wet_share=0.8) for i in range(count)
+        ]
         for name, found in scenes.items()
         if found
     }
@@ -282,11 +256,11 @@ def _gains(net: CoarseWaterNet, samples: list[Sample], levels: np.ndarray) -> li
 
 
 def load_all(
-    data: Path, split: str, cache: Path | None, without: Sequence[str] = ()
+    data: Path, split: str, cache: Path | None, without: Sequence[str] = (), mix: Mix = COLOURS
 ) -> dict[str, list[Scene]]:
-    """Scenes of every trainable data set but those left out."""
-    names = [name for name in TRAINABLE if name not in without]
-    return {name: load_scenes(data, name, split, cache) for name in names}
+    """Scenes of every data set of a mix but those left out."""
+    names = [name for name in mix.shares if name not in without]
+    return {name: load_scenes(data, name, split, cache, mix.agreed) for name in names}
 
 
 def train_coarse(data: Path, out: Path, cache: Path | None, recipe: CoarseRecipe) -> None:
@@ -306,8 +280,10 @@ def train_coarse(data: Path, out: Path, cache: Path | None, recipe: CoarseRecipe
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng([recipe.seed, recipe.resume])
-    source = TileSource(load_all(data, "train", cache, recipe.without), rng, recipe.strength)
-    tiles = validation_tiles(load_all(data, "val", cache), count=24)
+    scenes = load_all(data, "train", cache, recipe.without, recipe.mix)
+    source = TileSource(scenes, rng, recipe.mix)
+    held = load_all(data, "val", cache, mix=recipe.mix)
+    tiles = validation_tiles(held, count=24, mix=recipe.mix)
     net = start_from(recipe.start, source) if recipe.start else CoarseWaterNet()
     net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run_coarse(net, source, tiles, out, recipe)

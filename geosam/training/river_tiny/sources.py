@@ -10,6 +10,7 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,6 @@ import rasterio
 from geosam.testing import synthetic_scene
 from geosam.training.river_tiny.indexed import INDEXED, agreed, read_indexed
 from geosam.training.sample import IGNORE, LAND, WATER
-
-TRAINABLE = (
-    "chips_s2_rgb",
-    "chips_multispectral",
-    "aerial_ste_marguerite",
-    "aerial_dubai",
-    "aerial_monterey",
-    "aerial_dry",
-    "oblique_floods",
-    "scenes",
-    "synthetic",
-)
-"""Sets that shipped weights may learn from; everything else is for measuring."""
 
 QUANTILES = np.array([0.0, 0.5, 1, 2, 3, 5, 50, 95, 97, 98, 99, 99.5, 100])
 """Percentiles kept for each band of a scene, so that any stretch is an interpolation."""
@@ -80,7 +68,9 @@ class Scene:
         return self.name.split("_")[0]
 
 
-def load_scenes(data: Path, source: str, split: str, cache: Path | None = None) -> list[Scene]:
+def load_scenes(
+    data: Path, source: str, split: str, cache: Path | None = None, agreed_only: bool = True
+) -> list[Scene]:
     """Scenes of one data set and split.
 
     Parameters
@@ -93,24 +83,27 @@ def load_scenes(data: Path, source: str, split: str, cache: Path | None = None) 
         "train", "val", "test", or "all".
     cache : Path, optional
         Folder for packed pixels; nothing is kept when it is None.
+    agreed_only : bool
+        Whether labels of the five-band chips to train on count only where an index agrees.
 
     Returns
     -------
     list of Scene
     """
+    cleaned = agreed_only and source == "chips_multispectral" and split == "train"
+    make = partial(_make_scenes, data, source, split, cleaned)
     if cache is None:
-        return _make_scenes(data, source, split)
-    return _remember(cache / f"{source}-{split}.pickle", lambda: _make_scenes(data, source, split))
+        return make()
+    return _remember(cache / f"{source}-{split}{'-agreed' if cleaned else ''}.pickle", make)
 
 
-def _make_scenes(data: Path, source: str, split: str) -> list[Scene]:
+def _make_scenes(data: Path, source: str, split: str, cleaned: bool) -> list[Scene]:
     """Scenes from disk, from an index, or drawn with the bands of a five-band chip."""
     if source == "synthetic":
         return [draw_scene(seed) for seed in SYNTHETIC_SEEDS.get(split, ())]
     if source == "scenes":
         seen = INDEXED if split == "train" else ()
         return [make_scene(source, name, *read_indexed(data, name)) for name in seen]
-    cleaned = source == "chips_multispectral" and split == "train"
     names = split_names(data, source)[split]
     return [read_scene(data, source, name, cleaned) for name in names]
 

@@ -309,9 +309,12 @@ def test_transects_that_meet_in_a_tight_bend_are_flagged():
     transects = transects[transects.reach_id.isin(main)].reset_index(drop=True)
     tree = shapely.STRtree(transects.geometry.to_numpy())
     first, second = tree.query(transects.geometry.to_numpy(), predicate="intersects")
-    meeting = np.unique(first[first != second])
-    assert len(meeting) > 0
-    assert set(np.flatnonzero(transects.flag == "crosses")) == set(meeting)
+    first, second = first[first != second], second[first != second]
+    flagged = (transects.flag == "crosses").to_numpy()
+    assert flagged.any()
+    assert set(np.flatnonzero(flagged)) <= set(first)
+    assert (flagged[first] | flagged[second]).all()
+    assert flagged.sum() < len(np.unique(first))
 
 
 def test_standing_water_is_told_from_rivers():

@@ -48,9 +48,9 @@ def main_line(graph: Graph, exits: np.ndarray, ends: np.ndarray) -> list[tuple[i
         least head at one depth: a chute half as long as its bend is taken from 0.7 times its
         width. Of all pairs of exits it is the one whose straight distance times the width of the
         way between them is largest, so that a bend that was cut off does not hold the line where
-        it still leaves the scene. A river with one exit begins there, one without at any end; it
-        then goes where most water lies along the way. In a ring without ends it is the channel
-        with most water.
+        it still leaves the scene. A river with one exit begins there, one without at any end; of
+        its ways it is the one whose water times its straight distance is most, which neither
+        stops halfway nor turns back. In a ring without ends it is the channel with most water.
     """
     candidates = exits if len(exits) > 1 else np.concatenate([exits, ends])
     best = _widest(graph, np.unique(candidates))
@@ -79,6 +79,11 @@ class _Ways:
     """(n,) float: length over squared width to each node; infinite where there is no way."""
     before: np.ndarray
     """(n,) int: the node before each on its way; negative where there is none."""
+
+    @property
+    def straight(self) -> np.ndarray:
+        """The straight distance of each node, (n,)."""
+        return np.hypot(*(self.graph.places - self.graph.places[self.source]).T)
 
     def summed(self, values: np.ndarray) -> np.ndarray:
         """Add up a value of each channel on the way to each node, (n,)."""
@@ -125,15 +130,14 @@ def _area(graph: Graph) -> np.ndarray:
 
 
 def _water(ways: _Ways) -> np.ndarray:
-    """Return the area of water on the way to each node, (n,)."""
-    return ways.summed(_area(ways.graph))
+    """Return the area of water on the way to each node times the straight distance, (n,)."""
+    return ways.straight * ways.summed(_area(ways.graph))
 
 
 def _breadth(ways: _Ways) -> np.ndarray:
     """Return the straight distance to each node times the width of the way there, (n,)."""
-    straight = np.hypot(*(ways.graph.places - ways.graph.places[ways.source]).T)
     length = ways.summed(ways.graph.length)
-    return straight * np.sqrt(length / np.maximum(ways.resistance, 1e-12))
+    return ways.straight * np.sqrt(length / np.maximum(ways.resistance, 1e-12))
 
 
 def _way(ways: _Ways, node: int) -> list[tuple[int, bool]]:

@@ -145,7 +145,22 @@ class _Frame:
         if exact:
             centres = self.middle[sides // 3]
             middles = np.where(np.isfinite(centres), centres, middles)
+            first = max(np.flatnonzero(self._within(link.start, centres)), default=-1) + 1
+            last = min(np.flatnonzero(self._within(link.end, centres)), default=len(sides))
+            middles = middles[first : max(first, last)]
         return np.concatenate([[self.place(link.start)], middles, [self.place(link.end)]])
+
+    def _within(self, node: int, places: np.ndarray) -> np.ndarray:
+        """Return which places lie in a junction whose own middle is not known, (n,) bool.
+
+        Where a river parts at the scene's edge no place is as far from all its banks: the middles
+        of its arms pass by each other.
+        """
+        if node < 0 or np.isfinite(self.middle[node]).all():
+            return np.zeros(len(places), bool)
+        triangles = self.axis.triangles
+        corners = triangles.boundary.points[triangles.corners[node]]
+        return shapely.contains_xy(shapely.Polygon(corners), *places.T)
 
 
 def _kind(axis: Axis, node: int) -> str:

@@ -52,7 +52,9 @@ def smooth_line(
     for halving in range(_TRIES if len(points) > 2 else 0):
         window = WINDOW_WIDTHS * width / 2**halving
         smooth = _onward(_smoothed(trunk, window), points, width, polygon, cuts)
-        if len(smooth) > 3 and shapely.contains(polygon, shapely.LineString(smooth[1:-1])):
+        line = shapely.LineString(smooth)
+        inside = len(smooth) > 3 and shapely.contains(polygon, shapely.LineString(smooth[1:-1]))
+        if inside and shapely.is_simple(line):
             return smooth
     whole = len(points) > 1 and shapely.covers(polygon, shapely.LineString(points))
     return points if whole else None

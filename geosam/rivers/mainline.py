@@ -48,17 +48,19 @@ def main_line(graph: Graph, exits: np.ndarray, ends: np.ndarray) -> list[tuple[i
         least head at one depth: a chute half as long as its bend is taken from 0.7 times its
         width. Of all pairs of exits it is the one whose straight distance times the width of the
         way between them is largest, so that a bend that was cut off does not hold the line where
-        it still leaves the scene. A river with one exit begins there, one without at any end; of
-        its ways it is the one whose water times its straight distance is most, which neither
-        stops halfway nor turns back. In a ring without ends it is the channel with most water.
+        it still leaves the scene. A river with one exit begins there, one without at any end; for
+        these the shortest way through the water stands for the straight distance, so that a line
+        follows a bend to its end and does not turn back. In a ring without ends it is the channel
+        with most water.
     """
     candidates = exits if len(exits) > 1 else np.concatenate([exits, ends])
     best = _widest(graph, np.unique(candidates))
     if len(best) < 2:
-        area = _area(graph)
+        area = np.where(graph.gap, 0.0, graph.length * graph.width)
         return [(int(area.argmax()), True)] if len(area) else []
     ways = _ways(graph, best)
-    worth = np.array([_breadth(way) if len(exits) > 1 else _water(way) for way in ways])[:, best]
+    apart = _straight(graph, best) if len(exits) > 1 else _through_water(graph, best)
+    worth = apart * np.array([way.width() for way in ways])[:, best]
     if len(exits) == 1:
         worth[~np.isin(best, exits)] = -1.0
     source, target = np.unravel_index(np.argmax(worth), worth.shape)
@@ -73,38 +75,51 @@ class _Ways:
     """What they run through."""
     between: dict[tuple[int, int], int]
     """The channel to take between two nodes."""
-    source: int
-    """The node."""
     resistance: np.ndarray
     """(n,) float: length over squared width to each node; infinite where there is no way."""
     before: np.ndarray
     """(n,) int: the node before each on its way; negative where there is none."""
 
-    @property
-    def straight(self) -> np.ndarray:
-        """The straight distance of each node, (n,)."""
-        return np.hypot(*(self.graph.places - self.graph.places[self.source]).T)
-
-    def summed(self, values: np.ndarray) -> np.ndarray:
-        """Add up a value of each channel on the way to each node, (n,)."""
-        total = np.zeros(len(self.before))
+    def width(self) -> np.ndarray:
+        """Return the width of the way to each node, (n,): of a channel as long and resistant."""
+        length = np.zeros(len(self.before))
         for node in np.argsort(self.resistance, kind="stable").tolist():
             last = int(self.before[node])
             if last >= 0:
                 edge = self.between[min(last, node), max(last, node)]
-                total[node] = total[last] + values[edge]
-        return total
+                length[node] = length[last] + self.graph.length[edge]
+        return np.sqrt(length / np.maximum(self.resistance, 1e-12))
 
 
 def _ways(graph: Graph, sources: np.ndarray) -> list[_Ways]:
-    resistance = np.maximum(graph.length / graph.width**2, 1e-12)
-    between = _cheapest(graph, resistance)
-    size, pairs = len(graph.places), np.array(list(between))
-    cost = resistance[list(between.values())]
-    matrix = sparse.coo_array((cost, tuple(pairs.T)), (size, size)).tocsr()
+    matrix, between = _matrix(graph, graph.length / graph.width**2)
     distance, before = dijkstra(matrix, directed=False, indices=sources, return_predecessors=True)
-    rows = zip(sources.tolist(), distance, before, strict=True)
-    return [_Ways(graph, between, source, d, b) for source, d, b in rows]
+    rows = zip(distance, before, strict=True)
+    return [_Ways(graph, between, resistance, nodes) for resistance, nodes in rows]
+
+
+def _straight(graph: Graph, nodes: np.ndarray) -> np.ndarray:
+    """Return the straight distance between nodes, (k, k)."""
+    apart = graph.places[nodes][:, None] - graph.places[nodes]
+    return np.hypot(apart[..., 0], apart[..., 1])
+
+
+def _through_water(graph: Graph, nodes: np.ndarray) -> np.ndarray:
+    """Return the length of the shortest way between nodes, (k, k); 0 where there is none."""
+    length = dijkstra(_matrix(graph, graph.length)[0], directed=False, indices=nodes)[:, nodes]
+    return np.where(np.isfinite(length), length, 0.0)
+
+
+def _matrix(graph: Graph, cost: np.ndarray) -> tuple[sparse.csr_array, dict[tuple[int, int], int]]:
+    """Return the costs between nodes, and which channel is the cheapest there."""
+    between: dict[tuple[int, int], int] = {}
+    for e in np.argsort(-cost, kind="stable").tolist():
+        pair = int(graph.start[e]), int(graph.end[e])
+        if pair[0] != pair[1]:
+            between[min(pair), max(pair)] = e
+    size, pairs = len(graph.places), np.array(list(between))
+    cheapest = np.maximum(cost[list(between.values())], 1e-12)
+    return sparse.coo_array((cheapest, tuple(pairs.T)), (size, size)).tocsr(), between
 
 
 def _widest(graph: Graph, candidates: np.ndarray) -> np.ndarray:
@@ -113,31 +128,6 @@ def _widest(graph: Graph, candidates: np.ndarray) -> np.ndarray:
         np.maximum.at(widest, nodes, np.where(graph.gap, 0, graph.width))
     order = np.argsort(-widest[candidates], kind="stable")
     return candidates[order[:_CANDIDATES]]
-
-
-def _cheapest(graph: Graph, resistance: np.ndarray) -> dict[tuple[int, int], int]:
-    """Return the channel to take between two nodes."""
-    found: dict[tuple[int, int], int] = {}
-    for e in np.argsort(-resistance, kind="stable").tolist():
-        pair = int(graph.start[e]), int(graph.end[e])
-        if pair[0] != pair[1]:
-            found[min(pair), max(pair)] = e
-    return found
-
-
-def _area(graph: Graph) -> np.ndarray:
-    return np.where(graph.gap, 0.0, graph.length * graph.width)
-
-
-def _water(ways: _Ways) -> np.ndarray:
-    """Return the area of water on the way to each node times the straight distance, (n,)."""
-    return ways.straight * ways.summed(_area(ways.graph))
-
-
-def _breadth(ways: _Ways) -> np.ndarray:
-    """Return the straight distance to each node times the width of the way there, (n,)."""
-    length = ways.summed(ways.graph.length)
-    return ways.straight * np.sqrt(length / np.maximum(ways.resistance, 1e-12))
 
 
 def _way(ways: _Ways, node: int) -> list[tuple[int, bool]]:

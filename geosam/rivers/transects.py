@@ -17,8 +17,9 @@ _POINTS_A_WIDTH = 8
 NORMAL_WIDTHS = 0.5
 """Scale, in widths, over which the direction of a line is averaged."""
 CROSSES, JUNCTION, ALONG = "crosses", "junction", "along"
-"""Flags: it meets others, as inside tight bends, and without it and its like none would; its reach is
-all within a junction; it runs along another channel that joins from the side, instead of across it."""
+"""Flags: it meets others, as inside tight bends, and without it and its like none would; it lies within a
+junction, of a side channel and over the line of another; it runs along another channel that joins from
+the side, instead of across it."""
 ALONG_SHARE = 0.1
 """Share of a transect's water that lies along another channel, at least, where it is flagged: across a
 braided river, each passes some thread obliquely."""

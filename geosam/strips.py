@@ -128,6 +128,11 @@ def open_raster(path: str | os.PathLike) -> rasterio.DatasetReader:
     bands = sum(colour.name != "alpha" for colour in file.colorinterp)
     if bands != 1:
         raise InputError(f"{path} has {bands} bands, and a mask or a probability has one.")
+    if file.transform.is_identity:
+        raise InputError(
+            f"{path} is not georeferenced, and outlines need a place on Earth: bring it onto a map "
+            "grid first, for example with gdalwarp."
+        )
     if file.crs is None:
         raise InputError(f"{path} has no CRS, and outlines need one: set it with gdal_edit -a_srs.")
     return file

@@ -14,9 +14,12 @@ from geosam.commands import Written
 from geosam.errors import OptionError
 from geosam.export.change_maps import plot_change
 from geosam.export.geopackage import write_geopackage
-from geosam.measuring import read_measurable
+from geosam.measuring import choose, named, read_measurable
 from geosam.tables import run_row
 from geosam.workspace import Targets, check_targets
+
+_DRAWING = ("threshold", "min_area")
+_COMPARING = ("spacing", "join_gap", "flow")
 
 
 def write_change(
@@ -25,13 +28,8 @@ def write_change(
     *,
     dates: str | Sequence[str] | None = None,
     uncertainty: float | None = None,
-    spacing: float | None = None,
-    threshold: float = 0.5,
-    min_area: float | None = None,
-    join_gap: float = 0.0,
-    flow: str | None = None,
     plot: str | Path | None = None,
-    overwrite: bool = False,
+    **options: Any,
 ) -> Written:
     """Write erosion, accretion, migration and cut-offs between dates: ``geosam change``.
 
@@ -46,42 +44,37 @@ def write_change(
     dates
         One for each, as 1985, 1985-07 or 1985-07-16; in a string with commas between. Without them
         the files' names stand for them and there are no rates.
-    uncertainty, spacing, join_gap, flow
+    uncertainty
         As for :func:`geosam.measure_change`.
-    threshold, min_area
-        As for :func:`geosam.outlines`, where a source is a raster.
     plot
         Also draw small maps of every step, as a PNG.
-    overwrite
-        Whether to replace existing outputs.
+    **options
+        Of :class:`geosam.options.Options`: `spacing`, `join_gap` and `flow` as for
+        :func:`geosam.measure_change`; `threshold` and `min_area` as for :func:`geosam.outlines`,
+        where a source is a raster; `overwrite`, whether to replace existing outputs.
 
     Raises
     ------
     GeosamError
         If the request or its input is wrong; nothing is written then.
     """
+    chosen = choose(options, (*_DRAWING, *_COMPARING, "overwrite"))
     started, clock = datetime.now(UTC), Clock()
     names = _names(sources, dates)
     targets = Targets(outlines=Path(output), quicklook=None if plot is None else Path(plot))
-    check_targets(targets, [str(source) for source in sources], overwrite)
-    reading: dict[str, Any] = {"threshold": threshold, "min_area": min_area}
-    settings: dict[str, Any] = {
-        "uncertainty": uncertainty,
-        "spacing": spacing,
-        "join_gap": join_gap,
-        "flow": flow,
-    }
+    check_targets(targets, [str(source) for source in sources], chosen.overwrite)
+    settings = {"uncertainty": uncertainty, **named(chosen, _COMPARING)}
     with clock.time("outlines"):
-        given = [read_measurable(source, settings=reading) for source in sources]
+        given = [read_measurable(source, None, chosen) for source in sources]
     moments = [
         Moment(name, each.outlines, each.edge, each.pixel_m)
         for name, each in zip(names, given, strict=True)
     ]
     with clock.time("change"):
         layers = measure_change(moments, dated=dates is not None, **settings)
-    parameters = {**reading, **settings, "dates": names}
+    parameters = {**named(chosen, _DRAWING), **settings, "dates": names}
     row = run_row("change", ", ".join(map(str, sources)), parameters, started, clock)
-    write_geopackage(output, overwrite=overwrite, **layers, runs=row)
+    write_geopackage(output, overwrite=chosen.overwrite, **layers, runs=row)
     if plot is not None:
         plot_change(layers, [moment.outlines for moment in moments], plot)
     return Written(str(output), (), _counts(layers), clock.seconds())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,12 @@ import shapely
 
 from geosam.clock import Clock
 from geosam.commands import Written
-from geosam.errors import InputError, OutputError
+from geosam.errors import InputError, OptionError, OutputError
 from geosam.export.geopackage import layer_names, read_layer, write_geopackage
 from geosam.export.width_plot import plot_widths
 from geosam.ground import area_m2, perimeter_m, pixel_area_m2
 from geosam.layers import LAYERS
-from geosam.options import SPUR
+from geosam.options import Options
 from geosam.overlay import VECTOR_SUFFIXES
 from geosam.rivers import measure_rivers
 from geosam.rivers.scene_edge import bounding_box, footprint, on_edge
@@ -33,6 +33,10 @@ from geosam.workspace import Targets, check_targets, check_writable
 
 RIVER_LAYERS = ("centerlines", "nodes", "reaches", "transects", "banks")
 """The layers that measuring adds."""
+DRAWING = ("threshold", "min_area", "min_island", "simplify")
+"""Options of :func:`geosam.outlines`, where a source is a raster."""
+MEASURING = ("join_gap", "spacing", "spur", "flow")
+"""Options of :func:`geosam.measure_rivers`."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,8 @@ def write_rivers(
     output: str | Path,
     *,
     probability: str | Path | None = None,
-    threshold: float = 0.5,
-    min_area: float | None = None,
-    min_island: float | None = None,
-    simplify: float | None = None,
-    join_gap: float = 0.0,
-    spacing: float | None = None,
-    spur: float = SPUR,
-    flow: str | None = None,
     plot: str | Path | None = None,
-    overwrite: bool = False,
+    **options: Any,
 ) -> Written:
     """Write centrelines, reaches, transects and banks of outlines or a mask: ``geosam rivers``.
 
@@ -78,62 +74,66 @@ def write_rivers(
     probability
         A probability raster of the same place, for `width_low_m` and `width_high_m`. A `source`
         that is one itself needs no other.
-    threshold, min_area, min_island, simplify
-        As for :func:`geosam.outlines`, where `source` is a raster.
-    join_gap, spacing, spur, flow
-        As for :func:`geosam.measure_rivers`.
     plot
         Also draw width along the longest main line, as a PNG.
-    overwrite
-        Whether to replace an existing output, or layers that are in it already.
+    **options
+        Of :class:`geosam.options.Options`: `threshold`, `min_area`, `min_island` and `simplify` as
+        for :func:`geosam.outlines`, where `source` is a raster; `join_gap`, `spacing`, `spur` and
+        `flow` as for :func:`geosam.measure_rivers`; `overwrite`, whether to replace an existing
+        output, or layers that are in it already.
 
     Raises
     ------
     GeosamError
         If the request or its input is wrong; nothing is written then.
     """
-    settings: dict[str, Any] = {
-        "threshold": threshold,
-        "min_area": min_area,
-        "min_island": min_island,
-        "simplify": simplify,
-        "join_gap": join_gap,
-    }
-    measures: dict[str, Any] = {
-        "join_gap": join_gap,
-        "spacing": spacing,
-        "spur": spur,
-        "flow": flow,
-    }
+    chosen = choose(options, (*DRAWING, *MEASURING, "overwrite"))
     started, clock = datetime.now(UTC), Clock()
-    within = _adds_to(source, output, overwrite)
+    within = _adds_to(source, output, chosen.overwrite)
     if plot is not None:
-        check_targets(Targets(quicklook=Path(plot)), [str(source), str(output)], overwrite)
+        check_targets(Targets(quicklook=Path(plot)), [str(source), str(output)], chosen.overwrite)
     with clock.time("outlines"):
-        given = read_measurable(source, probability, settings)
+        given = read_measurable(source, probability, chosen)
     with clock.time("rivers"):
         layers = measure_rivers(
             given.outlines,
             edge=given.edge,
             pixel_m=given.pixel_m,
             probability=given.probability,
-            **measures,
+            **named(chosen, MEASURING),
         )
     if plot is not None:
         plot_widths(layers["transects"], layers["centerlines"], plot)
-    row = run_row(
-        "rivers", str(source), {**settings, **measures, "probability": probability}, started, clock
-    )
+    parameters = {**named(chosen, (*DRAWING, *MEASURING)), "probability": probability}
+    row = run_row("rivers", str(source), parameters, started, clock)
     layers["islands"] = islands(layers["outlines"])
     runs = _with_earlier(output, row) if within else row
-    write_geopackage(output, append=within, overwrite=overwrite and not within, **layers, runs=runs)
+    replaced = chosen.overwrite and not within
+    write_geopackage(output, append=within, overwrite=replaced, **layers, runs=runs)
     return Written(str(output), (), _counts(layers), clock.seconds())
 
 
+def choose(options: Mapping[str, Any], names: Sequence[str]) -> Options:
+    """Make options of those keywords that a step looks at.
+
+    Raises
+    ------
+    OptionError
+        A keyword is none of `names`, or its value is out of its range.
+    """
+    for name in options:
+        if name not in names:
+            raise OptionError(f"{name!r} is not an option here. Options: {', '.join(names)}.")
+    return Options(rivers=True, **options)
+
+
+def named(options: Options, names: Sequence[str]) -> dict[str, Any]:
+    """Return some options as keywords."""
+    return {name: getattr(options, name) for name in names}
+
+
 def read_measurable(
-    source: str | Path,
-    probability: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
+    source: str | Path, probability: str | Path | None, options: Options
 ) -> Measurable:
     """Read outlines, or draw them from a mask or probability raster.
 
@@ -141,8 +141,8 @@ def read_measurable(
     ----------
     source, probability
         As for :func:`write_rivers`.
-    settings
-        Keywords of :func:`geosam.outlines`, for a raster.
+    options
+        How outlines are drawn from a raster.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def read_measurable(
     """
     vector = Path(source).suffix.lower() in VECTOR_SUFFIXES
     raster = probability if vector else source
-    found = _read_outlines(source) if vector else outlines(source, **(settings or {}))
+    found = _read_outlines(source) if vector else outlines(source, **named(options, DRAWING))
     if len(found) == 0:
         raise InputError(
             f"{source} has no water"

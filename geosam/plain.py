@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 import rasterio
 import xarray as xr
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import RasterioIOError
 
 from geosam.errors import InputError
+from geosam.reader import open_reader
 from geosam.scores import IGNORED
 from geosam.strips import holds_one, is_mask, read_array, read_file, read_full
 
@@ -116,11 +116,9 @@ def _read(file: rasterio.DatasetReader, full_is_water: bool | None) -> tuple[boo
 
 @contextmanager
 def _opened(path: Any) -> Iterator[rasterio.DatasetReader]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            file = rasterio.open(path)
-        except RasterioIOError as error:
-            raise InputError(f"{path} cannot be opened as a raster: {error}.") from error
+    try:
+        file = open_reader(path)
+    except RasterioIOError as error:
+        raise InputError(f"{path} cannot be opened as a raster: {error}.") from error
     with file:
         yield file

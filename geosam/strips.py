@@ -24,6 +24,7 @@ from rasterio.windows import Window
 from geosam.errors import InputError
 from geosam.ground import crs_of
 from geosam.raster.files import CACHE_BYTES
+from geosam.reader import open_reader
 
 STRIP_PX = 4_000_000
 """Pixels of a strip: about 100 MB with its labels and probabilities."""
@@ -98,7 +99,7 @@ def open_strips(
 def grid_of_raster(path: str | os.PathLike) -> GeoBox:
     """Return the grid of a raster file of any bands, or raise InputError where it has no CRS."""
     try:
-        with rasterio.open(path) as file:
+        with open_reader(path) as file:
             shape, affine, crs = file.shape, file.transform, file.crs
     except rasterio.errors.RasterioIOError as error:
         raise InputError(f"{path} cannot be read as a raster: {error}.") from error
@@ -121,12 +122,17 @@ def grid_of(array: xr.DataArray) -> GeoBox:
 def open_raster(path: str | os.PathLike) -> rasterio.DatasetReader:
     """Open a one-band georeferenced file with rasterio, with an InputError where that fails."""
     try:
-        file = rasterio.open(path)
+        file = open_reader(path)
     except rasterio.errors.RasterioIOError as error:
         raise InputError(f"{path} cannot be opened as a raster: {error}.") from error
     bands = sum(colour.name != "alpha" for colour in file.colorinterp)
     if bands != 1:
         raise InputError(f"{path} has {bands} bands, and a mask or a probability has one.")
+    if file.transform.is_identity:
+        raise InputError(
+            f"{path} is not georeferenced, and outlines need a place on Earth: bring it onto a map "
+            "grid first, for example with gdalwarp."
+        )
     if file.crs is None:
         raise InputError(f"{path} has no CRS, and outlines need one: set it with gdal_edit -a_srs.")
     return file

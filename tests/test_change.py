@@ -49,6 +49,14 @@ def test_a_shifted_river_erodes_one_side_and_leaves_the_other():
     assert len(found["cutoffs"]) == 0
 
 
+def test_a_river_that_leaves_the_scene_elsewhere_has_cut_off_no_bend():
+    seen = gpd.GeoSeries([shapely.box(5e5, 5e6 - 500, 504e3, 5e6 + 1500)], crs=UTM)
+    up, west = (5e5 + 3000, 5e6 - 500), (5e5 + 3000, 5e6 + 900)
+    old = Moment("old", river([up, west, (5e5, 5e6 + 1400)]).outlines, seen, 10.0)
+    new = Moment("new", river([up, (5e5 + 3000, 5e6 + 1500)]).outlines, seen, 10.0)
+    assert len(measure_change([old, new], flow="n")["cutoffs"]) == 0
+
+
 def test_less_than_the_uncertainty_is_no_change():
     seen = gpd.GeoSeries([shapely.box(5e5, 5e6 - 500, 504e3, 5e6 + 500)], crs=UTM)
     moments = [Moment(str(shift), river(straight(shift)).outlines, seen, 10.0) for shift in (0, 6)]
@@ -155,6 +163,7 @@ def test_mistakes_at_geosam_change_are_said(tmp_path):
     mask[20:30] = True
     a, b = (write_mask(tmp_path / f"{name}.tif", mask) for name in "ab")
     dry = write_mask(tmp_path / "dry.tif", np.zeros((60, 200), bool))
+    wet = write_mask(tmp_path / "wet.tif", np.ones((60, 200), bool))
     out = tmp_path / "out.gpkg"
     before = sorted(tmp_path.iterdir())
     for words, text in (
@@ -163,6 +172,7 @@ def test_mistakes_at_geosam_change_are_said(tmp_path):
         ((a, b, "--dates", "2010,2000"), "not after"),
         ((a, b, "--dates", "x,y"), "no date"),
         ((a, dry), "no water"),
+        ((a, wet), "wet: All of the scene is water"),
         ((a, tmp_path / "missing.tif"), "missing.tif"),
         ((a, b, "--uncertainty", "-1"), "uncertainty"),
     ):

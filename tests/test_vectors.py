@@ -437,8 +437,6 @@ def test_gdal_keeps_little_of_what_is_streamed(tmp_path, monkeypatch):
             caches.append(rasterio.env.get_gdal_config("GDAL_CACHEMAX"))
             return read(self, *args, **options)
 
-    monkeypatch.setattr(
-        strips.rasterio, "open", lambda p: Watched(rasterio._path._parse_path(str(p)))
-    )
+    monkeypatch.setattr(strips, "open_reader", lambda p: Watched(str(p)))
     assert len(outlines(path, **EVERYTHING)) == 1
     assert set(caches) == {64 << 20}

@@ -13,7 +13,8 @@ AWAY_WIDTHS = 1.0
 LONG_WIDTHS = 4.0
 """Widths of the old line that were left, at least."""
 SHORTER = 2.0
-"""Times the new way is shorter than the old, at least; a bend that only moved is as long."""
+"""Times the new way is shorter than the old, at least, and the straight one; a bend that only moved is
+as long, and a river that leaves the scene elsewhere need not be shorter beyond its edge."""
 
 
 def cutoffs(
@@ -50,7 +51,8 @@ def cutoffs(
         ends = [shapely.line_locate_point(new_line, shapely.Point(old[i])) for i in (first, last)]
         ends = [0.0 if at_end[0] else ends[0], new_line.length if at_end[1] else ends[1]]
         way = abs(ends[1] - ends[0])
-        if length > SHORTER * way:
+        straight = float(np.hypot(*(old[last] - old[first])))
+        if length > SHORTER * max(way, straight):
             found.append((_between(old[first : last + 1], new_line, ends), float(length - way)))
     return [(polygon, lost) for polygon, lost in found if not polygon.is_empty]
 

@@ -103,7 +103,7 @@ def measure_change(
     corners = np.array([frame.total_bounds for frame in frames])
     plane = Plane(crs, [*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0)])
     measured = [
-        measure_rivers(frame, edge=m.edge, pixel_m=m.pixel_m, join_gap=join_gap, flow=flow)
+        _measured(m, frame, join_gap=join_gap, flow=flow)
         for m, frame in zip(moments, frames, strict=True)
     ]
     flat = [_flatten(m, f, plane, uncertainty) for m, f in zip(moments, measured, strict=True)]
@@ -137,6 +137,13 @@ def _in_crs(moment: Moment, crs: Any) -> gpd.GeoDataFrame:
     if len(frame) == 0:
         raise InputError(f"There is no water at {moment.name}, so nothing can be compared.")
     return frame
+
+
+def _measured(moment: Moment, frame: gpd.GeoDataFrame, **options: Any) -> dict[str, Any]:
+    try:
+        return measure_rivers(frame, edge=moment.edge, pixel_m=moment.pixel_m, **options)
+    except InputError as error:
+        raise InputError(f"{moment.name}: {error}") from error
 
 
 def _flatten(

@@ -64,7 +64,10 @@ def plot_change(
     for ax, step in zip(axes, range(steps), strict=False):
         _map(ax, layers, water[step + 1], dates[step], dates[step + 1])
         ax.set(xlim=(left.min(), right.max()), ylim=(bottom.min(), top.max()))
-    for ax in axes:
+    for ax in axes[:steps]:
+        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
+        ax.spines[:].set(color="0.8")
+    for ax in axes[steps:]:
         ax.set_axis_off()
     axes[0].legend(handles=_handles(), loc="lower left", fontsize=7)
     return save(figure, path)

@@ -23,6 +23,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geosam.errors import InputError
+from geosam.reader import open_reader
 from geosam.types import Window
 
 CACHE_BYTES = 64 << 20
@@ -225,7 +226,7 @@ def _check_exists(path: str) -> None:
 @contextmanager
 def _opened_first(path: str) -> Iterator[rasterio.DatasetReader]:
     try:
-        src = rasterio.open(path)
+        src = open_reader(path)
     except RasterioError as error:
         raise InputError(
             f"{path} is not a raster that GDAL can open ({str(error).strip().rstrip('.')}): "
@@ -296,7 +297,7 @@ def _levels(src: rasterio.DatasetReader, path: str) -> tuple[tuple[int, int], ..
     """Return the shapes of the overviews whose masks are those of the full raster."""
     shapes = []
     for level in range(len(src.overviews(1))):
-        with rasterio.open(path, overview_level=level) as overview:
+        with open_reader(path, overview_level=level) as overview:
             if overview.mask_flag_enums != src.mask_flag_enums:
                 break
             shapes.append(overview.shape)
@@ -319,7 +320,7 @@ def _handle(path: str, level: int | None) -> rasterio.DatasetReader:
     key = (path, level, _stamp(path))
     if key not in cache:
         options = {} if level is None else {"overview_level": level}
-        cache[key] = rasterio.open(path, **options)
+        cache[key] = open_reader(path, **options)
         while len(cache) > _HANDLES_PER_THREAD:
             cache.popitem(last=False)[1].close()
     cache.move_to_end(key)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from uuid import uuid4
 
 import dask.array as da
@@ -20,7 +20,7 @@ from geosam.errors import InputError
 from geosam.raster.faults import Tell, read_what_can_be
 from geosam.raster.parts import is_blank
 from geosam.raster.reading import read_block
-from geosam.raster.sources import Source, inspect_scene
+from geosam.raster.sources import Reading, Source, inspect_scene
 from geosam.raster.validity import ValidMask, parse_valid, source_window
 from geosam.types import Window
 
@@ -33,25 +33,21 @@ _SAMPLE_PX = 64
 def open_scene(
     paths: str | Path | Sequence[str | Path],
     *,
-    bands: str | Mapping[str, Any] | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | None = None,
-    crs: str | None = None,
-    valid: str | None = None,
-    frame: str = "nodata",
-    mosaic: str | None = None,
     geobox: GeoBox | None = None,
     chunks: int = 1024,
+    **reading: Unpack[Reading],
 ) -> xr.DataArray:
     """Open a scene lazily; see :func:`inspect_scene` for what its files may be.
 
     Parameters
     ----------
-    paths, bands, scale, offset, nodata, crs, valid, frame, mosaic
+    paths
         As in :func:`inspect_scene`.
     geobox, chunks
         As in :func:`read`.
+    **reading
+        `bands`, `scale`, `offset`, `nodata`, `crs`, `valid`, `frame` and `mosaic`, as in
+        :func:`inspect_scene`.
 
     Returns
     -------
@@ -71,11 +67,7 @@ def open_scene(
     >>> scene = open_scene("ortho.tif", bands="red=1,green=2,blue=3,nir=4")  # doctest: +SKIP
     >>> scene.sel(band="nir").isel(y=slice(0, 512))  # doctest: +SKIP
     """
-    source = inspect_scene(
-        paths, bands=bands, scale=scale, offset=offset, nodata=nodata, crs=crs, valid=valid,
-        frame=frame, mosaic=mosaic,
-    )  # fmt: skip
-    return read(source, geobox=geobox, chunks=chunks)
+    return read(inspect_scene(paths, **reading), geobox=geobox, chunks=chunks)
 
 
 def read(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -20,6 +20,19 @@ from geosam.raster.parts import Part
 from geosam.raster.validity import ValidMask, find_frame, holds_alpha, parse_valid
 
 _FRAMES = ("nodata", "keep", "refuse")
+
+
+class Reading(TypedDict, total=False):
+    """Keywords of :func:`inspect_scene`, where they are handed on: what a scene's files mean."""
+
+    bands: str | Mapping[str, Any] | None
+    scale: float | None
+    offset: float | None
+    nodata: float | None
+    crs: str | None
+    valid: str | None
+    frame: str
+    mosaic: str | None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ COMPASS = {
 }
 """Directions a river may flow to, as unit vectors."""
 
+GAP_SHARE = 1 / 3
+"""Width of a gap beside the usual channel of its river: the main line crosses one where the way by
+water has nine times its resistance."""
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -74,9 +78,9 @@ def _reaches_of(
     river: int, members: list[int], networks: list[Network], join_gap: float, flow: str | None
 ) -> list[Reach]:
     pool = [(outline, channel) for outline in members for channel in networks[outline].channels]
-    graph, places, kinds = _graph(members, networks, join_gap)
+    graph, kinds = _graph(members, networks, join_gap)
     exits, ends = (np.flatnonzero(kinds == kind) for kind in ("edge", "end"))
-    way = _downstream(main_line(graph, exits, ends), graph, places, flow)
+    way = _downstream(main_line(graph, exits, ends), graph, flow)
     main, before = [], 0.0
     for e, forward in way:
         if not graph.gap[e]:
@@ -107,8 +111,8 @@ def turned(channel: Channel) -> Channel:
 
 def _graph(
     members: list[int], networks: list[Network], join_gap: float
-) -> tuple[Graph, np.ndarray, np.ndarray]:
-    """Return channels and gaps with nodes counted across outlines, their places and kinds."""
+) -> tuple[Graph, np.ndarray]:
+    """Return channels and gaps with nodes counted across outlines, and the kinds of these."""
     sizes = [len(networks[outline].places) for outline in members]
     offsets = np.cumsum([0, *sizes])
     places = np.concatenate([networks[outline].places for outline in members])
@@ -119,10 +123,11 @@ def _graph(
         for c in networks[outline].channels
     ]
     usual = float(np.median([row[3] for row in rows]))
+    narrow = GAP_SHARE * usual
     owner = np.repeat(np.arange(len(members)), sizes)
-    rows += [(a, b, d, usual, True) for a, b, d in _gaps(places, kinds, owner, join_gap + usual)]
+    rows += [(a, b, d, narrow, True) for a, b, d in _gaps(places, kinds, owner, join_gap + usual)]
     start, end, length, width, gap = (np.array(column) for column in zip(*rows, strict=True))
-    return Graph(start, end, length, np.maximum(width, 1e-6), gap), places, kinds
+    return Graph(places, start, end, length, np.maximum(width, 1e-6), gap), kinds
 
 
 def _gaps(
@@ -139,13 +144,13 @@ def _gaps(
 
 
 def _downstream(
-    way: list[tuple[int, bool]], graph: Graph, places: np.ndarray, flow: str | None
+    way: list[tuple[int, bool]], graph: Graph, flow: str | None
 ) -> list[tuple[int, bool]]:
     """Turn a way so that it goes where the river flows, or from west to east or north to south."""
     (first, forward), (last, onward) = way[0], way[-1]
     begin = graph.start[first] if forward else graph.end[first]
     end = graph.end[last] if onward else graph.start[last]
-    across = places[end] - places[begin]
+    across = graph.places[end] - graph.places[begin]
     if flow is None:
         along = across[0] if abs(across[0]) >= abs(across[1]) else -across[1]
     else:

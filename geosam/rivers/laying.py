@@ -36,7 +36,8 @@ def lay_all(reaches: list[Reach], water: Water, spacing: float | None) -> Transe
     -------
     Transects
         `channel` is the index of the reach. A side channel has none within the width of a
-        channel that it meets; where nothing is left of it, one in its middle, flagged.
+        channel that it meets; where nothing is left of it, one in its middle, flagged. One that
+        reaches over the line of another channel is flagged as well.
     """
     numbered = list(enumerate(reaches))
     banks: dict[int, Banks] = {}
@@ -45,13 +46,18 @@ def lay_all(reaches: list[Reach], water: Water, spacing: float | None) -> Transe
         members = list(of_river)
         step = spacing or _usual_step(members, water.pixel_m)
         room = _junction_room(members)
+        lines = shapely.STRtree([shapely.LineString(r.channel.line) for _, r in members])
         runs = groupby(members, key=_run)
         for (outline, main, _), run in runs:
             if outline not in banks:
                 banks[outline] = banks_of(water.polygons[outline], water.edges[outline])
             laid = _lay_run(list(run), banks[outline], step, room)
-            sides = [r for _, r in members if r.outline == outline and not r.main]
-            found.append(_flagged(laid, sides, room) if main else laid)
+            if main:
+                sides = [r for _, r in members if r.outline == outline and not r.main]
+                laid = _flagged(laid, running_along(laid, *_middles(sides, room)), ALONG)
+            else:
+                laid = _flagged(laid, _over_others(laid, lines), JUNCTION)
+            found.append(laid)
     return stacked(found)
 
 
@@ -61,19 +67,30 @@ def _run(numbered: tuple[int, Reach]) -> tuple[int, bool, int]:
     return reach.outline, reach.main, 0 if reach.main else number
 
 
-def _flagged(laid: Transects, sides: list[Reach], room: dict[tuple[int, int], float]) -> Transects:
-    """Flag transects of a main line that run along a side channel."""
+def _flagged(laid: Transects, numbers: np.ndarray, flag: str) -> Transects:
+    """Flag transects that have no flag yet."""
+    chosen = np.isin(np.arange(len(laid.flag)), numbers) & (laid.flag == "")
+    return replace(laid, flag=np.where(chosen, flag, laid.flag))
+
+
+def _over_others(laid: Transects, lines: shapely.STRtree) -> np.ndarray:
+    """Return which transects of one side channel reach over the line of another channel."""
+    ways = shapely.linestrings(np.stack([laid.left, laid.right], axis=1))
+    return np.flatnonzero(np.bincount(lines.query(ways, "intersects")[0], minlength=len(ways)) > 1)
+
+
+def _middles(
+    reaches: list[Reach], room: dict[tuple[int, int], float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return lines without their ends within junctions, and widths, of those that are longer."""
     lines, widths = [], []
-    for side in sides:
-        start, end = _ends(side, room)
-        if start + end < side.channel.length:
-            line = shapely.LineString(side.channel.line)
+    for reach in reaches:
+        start, end = _ends(reach, room)
+        if start + end < reach.channel.length:
+            line = shapely.LineString(reach.channel.line)
             lines.append(substring(line, start, line.length - end))
-            widths.append(side.channel.width)
-    flag = laid.flag.copy()
-    if lines:
-        flag[running_along(laid, np.array(lines, dtype=object), np.array(widths))] = ALONG
-    return replace(laid, flag=np.where(laid.flag == "", flag, laid.flag))
+            widths.append(reach.channel.width)
+    return np.array(lines, dtype=object), np.array(widths)
 
 
 def _ends(reach: Reach, room: dict[tuple[int, int], float]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from geosam.rivers.axis import (
 )
 from geosam.rivers.boundary import Boundary, sites
 from geosam.rivers.pruning import prune, tip_of
-from geosam.rivers.smoothing import smooth_line, without_repeats
+from geosam.rivers.smoothing import Tip, smooth_line, without_repeats
 from geosam.rivers.triangles import CORNERS, Triangles, triangulate
 
 TIP_WIDTHS = 0.75
@@ -28,6 +28,8 @@ into one corner of the end."""
 EXIT_SITES = 4.0
 """The same before the scene's edge, in distances of sites: whole pixels end there. An oblique edge adds
 the length along which one bank has ended and the other has not."""
+EXIT_AHEAD = 3.0
+"""Such lengths of the line before it that tell its direction: steps of pixels turn a shorter one."""
 
 MOST_OBLIQUE = 2.0
 """Length of a gate, in widths of its river, beyond which it is the river that widens."""
@@ -130,14 +132,15 @@ class _Frame:
             return self.middle[node]
         return triangles.boundary.points[triangles.corners[node]].mean(axis=0)
 
-    def cut(self, node: int, kind: str, width: float) -> float:
-        """Return the length before a node that is drawn straight on."""
+    def tip(self, node: int, kind: str, width: float) -> Tip:
+        """Return how the line is drawn before a node."""
         if kind != "edge":
-            return TIP_WIDTHS * width if kind == "end" else 0.0
+            return Tip(TIP_WIDTHS * width, width) if kind == "end" else Tip()
         boundary, site = self.axis.triangles.boundary, -2 - node
         gate = boundary.points[[site, boundary.after[site]]]
         obliquely = min(float(np.hypot(*(gate[1] - gate[0]))) / width, MOST_OBLIQUE)
-        return EXIT_SITES * self.spacing + width / 2 * math.sqrt(max(obliquely**2 - 1, 0.0))
+        cut = EXIT_SITES * self.spacing + width / 2 * math.sqrt(max(obliquely**2 - 1, 0.0))
+        return Tip(cut, EXIT_AHEAD * cut)
 
     def points(self, link: Link, sides: np.ndarray, exact: bool) -> np.ndarray:
         """Return the line of a link, as far from both banks, or never out of the water."""
@@ -145,7 +148,22 @@ class _Frame:
         if exact:
             centres = self.middle[sides // 3]
             middles = np.where(np.isfinite(centres), centres, middles)
+            first = max(np.flatnonzero(self._within(link.start, centres)), default=-1) + 1
+            last = min(np.flatnonzero(self._within(link.end, centres)), default=len(sides))
+            middles = middles[first : max(first, last)]
         return np.concatenate([[self.place(link.start)], middles, [self.place(link.end)]])
+
+    def _within(self, node: int, places: np.ndarray) -> np.ndarray:
+        """Return which places lie in a junction whose own middle is not known, (n,) bool.
+
+        Where a river parts at the scene's edge no place is as far from all its banks: the middles
+        of its arms pass by each other.
+        """
+        if node < 0 or np.isfinite(self.middle[node]).all():
+            return np.zeros(len(places), bool)
+        triangles = self.axis.triangles
+        corners = triangles.boundary.points[triangles.corners[node]]
+        return shapely.contains_xy(shapely.Polygon(corners), *places.T)
 
 
 def _kind(axis: Axis, node: int) -> str:
@@ -163,8 +181,8 @@ def _channel(
     sides, forward = _in_order(link.sides)
     width = float(np.median(side_lengths(triangles, sides)))
     kinds = (_kind(frame.axis, link.start), _kind(frame.axis, link.end))
-    cuts = (frame.cut(link.start, kinds[0], width), frame.cut(link.end, kinds[1], width))
-    line = smooth_line(frame.points(link, sides, True), width, polygon, cuts)
+    tips = (frame.tip(link.start, kinds[0], width), frame.tip(link.end, kinds[1], width))
+    line = smooth_line(frame.points(link, sides, True), width, polygon, tips)
     if line is None:
         line = without_repeats(frame.points(link, sides, False))
     left, right = _bank_sites(triangles, sides, forward)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import shapely
 from scipy.ndimage import gaussian_filter1d
@@ -13,14 +15,22 @@ _ORDER = 3
 """Degree of the local polynomials: bends keep their place, where a mean would cut them."""
 _STEPS = 8
 """Points in a window at least."""
-_AHEAD = 4 / 3
-"""Length of the line, in lengths that are drawn straight on, that tells the direction; a width at least."""
 _TRIES = 4
 """Times the window is halved where a line leaves the water."""
 
 
+@dataclass(frozen=True)
+class Tip:
+    """How an end of a line is drawn, in metres."""
+
+    cut: float = 0.0
+    """Length that is drawn straight on to the edge of the water instead; 0 keeps the end."""
+    ahead: float = 0.0
+    """Length of the line before it that tells the direction; a width at least."""
+
+
 def smooth_line(
-    points: np.ndarray, width: float, polygon: shapely.Polygon, cuts: tuple[float, float]
+    points: np.ndarray, width: float, polygon: shapely.Polygon, tips: tuple[Tip, Tip]
 ) -> np.ndarray | None:
     """Smooth a line by local cubic polynomials (Savitzky and Golay [1]_).
 
@@ -32,9 +42,8 @@ def smooth_line(
         Width of the channel in metres.
     polygon : shapely.Polygon
         The water, prepared.
-    cuts : (float, float)
-        Metres at its start and at its end that are drawn straight on to the edge of the water
-        instead: the line leans into a corner there. 0 keeps the end where it is.
+    tips : (Tip, Tip)
+        How its start and its end are drawn: the line leans into a corner there.
 
     Returns
     -------
@@ -48,11 +57,13 @@ def smooth_line(
        least squares procedures. Analytical Chemistry 36 (8), 1627-1639.
     """
     points = without_repeats(points)
-    trunk = _without_tips(points, width, cuts)
+    trunk = _without_tips(points, width, tips)
     for halving in range(_TRIES if len(points) > 2 else 0):
         window = WINDOW_WIDTHS * width / 2**halving
-        smooth = _onward(_smoothed(trunk, window), points, width, polygon, cuts)
-        if len(smooth) > 3 and shapely.contains(polygon, shapely.LineString(smooth[1:-1])):
+        smooth = _onward(_smoothed(trunk, window), points, width, polygon, tips)
+        line = shapely.LineString(smooth)
+        inside = len(smooth) > 3 and shapely.contains(polygon, shapely.LineString(smooth[1:-1]))
+        if inside and shapely.is_simple(line):
             return smooth
     whole = len(points) > 1 and shapely.covers(polygon, shapely.LineString(points))
     return points if whole else None
@@ -128,9 +139,9 @@ def _smoothed(points: np.ndarray, window: float) -> np.ndarray:
     return smooth
 
 
-def _without_tips(points: np.ndarray, width: float, cuts: tuple[float, float]) -> np.ndarray:
+def _without_tips(points: np.ndarray, width: float, tips: tuple[Tip, Tip]) -> np.ndarray:
     along = distance_along(points)
-    first, last = cuts[0], along[-1] - cuts[1]
+    first, last = tips[0].cut, along[-1] - tips[1].cut
     kept = points[(along >= first) & (along <= last)]
     return kept if last - first > 2 * width and len(kept) > 3 else points
 
@@ -140,27 +151,26 @@ def _onward(
     uncut: np.ndarray,
     width: float,
     polygon: shapely.Polygon,
-    cuts: tuple[float, float],
+    tips: tuple[Tip, Tip],
 ) -> np.ndarray:
     """Draw a line straight on to the edge of the water where it was cut."""
-    if cuts[0]:
-        points = _straight_on(points[::-1], uncut[0], width, polygon, cuts[0])[::-1]
-    return _straight_on(points, uncut[-1], width, polygon, cuts[1]) if cuts[1] else points
+    first, last = tips
+    if first.cut:
+        points = _straight_on(points[::-1], uncut[0], width, polygon, first)[::-1]
+    return _straight_on(points, uncut[-1], width, polygon, last) if last.cut else points
 
 
 def _straight_on(
-    points: np.ndarray, end: np.ndarray, width: float, polygon: shapely.Polygon, cut: float
+    points: np.ndarray, end: np.ndarray, width: float, polygon: shapely.Polygon, tip: Tip
 ) -> np.ndarray:
     back = distance_along(points[::-1])
-    ahead = _direction(
-        points[::-1][: max(np.searchsorted(back, max(width, _AHEAD * cut)), 2)][::-1]
-    )
-    ray = shapely.LineString([points[-1], points[-1] + 2 * cut * ahead])
+    ahead = _direction(points[::-1][: max(np.searchsorted(back, max(width, tip.ahead)), 2)][::-1])
+    ray = shapely.LineString([points[-1], points[-1] + 2 * tip.cut * ahead])
     inside = shapely.get_parts(shapely.intersection(ray, polygon))
     new = end
     if len(inside) and inside[0].geom_type == "LineString" and not inside[0].is_empty:
         new = shapely.get_coordinates(inside[0])[-1]
-    if np.hypot(*(new - end)) > cut:
+    if np.hypot(*(new - end)) > tip.cut:
         new = end
     if np.hypot(*(new - points[-1])) < 1e-9:
         return points

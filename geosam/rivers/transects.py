@@ -17,8 +17,12 @@ _POINTS_A_WIDTH = 8
 NORMAL_WIDTHS = 0.5
 """Scale, in widths, over which the direction of a line is averaged."""
 CROSSES, JUNCTION, ALONG = "crosses", "junction", "along"
-"""Flags: it meets a neighbour, as inside tight bends; its reach is all within a junction; it runs along
-another channel that joins from the side, instead of across it."""
+"""Flags: it meets others, as inside tight bends, and without it and its like none would; it lies within a
+junction, of a side channel and over the line of another; it runs along another channel that joins from
+the side, instead of across it."""
+ALONG_SHARE = 0.1
+"""Share of a transect's water that lies along another channel, at least, where it is flagged: across a
+braided river, each passes some thread obliquely."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def lay(
     -------
     Transects
         Those that end on banks: where the scene's edge cuts the river there is no width to tell.
-        Those that meet another one are flagged.
+        Those without a flag meet no other one.
     """
     even = resample(line, width / _POINTS_A_WIDTH)
     along = distance_along(even)
@@ -195,10 +199,19 @@ def _wet(
 
 
 def _meeting(transects: Transects) -> np.ndarray:
-    """Return which transects meet another one."""
+    """Return transects without which no two of the others meet: those that meet most go first."""
     lines = shapely.linestrings(np.stack([transects.left, transects.right], axis=1))
     first, second = shapely.STRtree(lines).query(lines, predicate="intersects")
-    return np.unique(first[first != second])
+    first, second = first[first != second], second[first != second]
+    met = np.split(second, np.searchsorted(first, np.arange(1, len(lines))))
+    count = np.bincount(first, minlength=len(lines))
+    gone = []
+    while count.any():
+        most = int(count.argmax())
+        gone.append(most)
+        count[met[most]] = np.maximum(count[met[most]] - 1, 0)
+        count[most] = 0
+    return np.array(gone, dtype=np.int64)
 
 
 def running_along(transects: Transects, lines: np.ndarray, widths: np.ndarray) -> np.ndarray:
@@ -218,7 +231,7 @@ def running_along(transects: Transects, lines: np.ndarray, widths: np.ndarray) -
     -------
     numpy.ndarray of int
         Transects that come within half a width of such a line, at less than half a right
-        angle to it.
+        angle to it, and have a tenth of their water so near to it.
     """
     ways = shapely.linestrings(np.stack([transects.left, transects.right], axis=1))
     tree = shapely.STRtree(ways)
@@ -231,7 +244,10 @@ def running_along(transects: Transects, lines: np.ndarray, widths: np.ndarray) -
     )
     ahead, across = after - before, (transects.left - transects.right)[number]
     shared = np.abs((ahead * across).sum(axis=1))
-    return np.unique(number[shared > np.sqrt(0.5) * np.hypot(*ahead.T) * np.hypot(*across.T)])
+    oblique = shared > np.sqrt(0.5) * np.hypot(*ahead.T) * np.hypot(*across.T)
+    line, number, half = line[oblique], number[oblique], half[oblique]
+    beside = shapely.intersection(ways[number], shapely.buffer(lines[line], half))
+    return np.unique(number[shapely.length(beside) > ALONG_SHARE * transects.width[number]])
 
 
 def stacked(parts: list[Transects]) -> Transects:

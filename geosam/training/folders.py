@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import rasterio
 
 from geosam.errors import InputError
 from geosam.opening import inspect_source
@@ -14,8 +13,9 @@ from geosam.options import Options
 from geosam.raster import Source, inspect_picture
 from geosam.raster.files import RasterFile, read_raw, readable
 from geosam.raster.validity import find_frame
+from geosam.reader import open_reader
 from geosam.training.examples import Example
-from geosam.training.imagery import FileImagery, without_place_warnings
+from geosam.training.imagery import FileImagery
 from geosam.training.labels import (
     AllLand,
     Labels,
@@ -160,14 +160,13 @@ def _look(name: str, image: Path, mask: Path | None, options: Options) -> _Pair:
 
 def _open_image(path: Path, options: Options) -> Source:
     """Look at an image, as a scene where it has a place on Earth."""
-    with without_place_warnings():
-        if options.crs is not None or _has_place(path):
-            return inspect_source([str(path)], options)
-        return inspect_picture(path, options.bands, options.nodata)
+    if options.crs is not None or _has_place(path):
+        return inspect_source([str(path)], options)
+    return inspect_picture(path, options.bands, options.nodata)
 
 
 def _has_place(path: Path) -> bool:
-    with readable(str(path)), rasterio.open(path) as src:
+    with readable(str(path)), open_reader(path) as src:
         return src.crs is not None and not src.transform.is_identity
 
 
@@ -175,7 +174,7 @@ def _check_same_ground(mask: Path, image: Path, source: Source) -> None:
     """Check that a mask that knows its place lies where its image does."""
     if not _has_place(mask):
         return
-    with rasterio.open(mask) as src:
+    with open_reader(mask) as src:
         off = ~source.geobox.affine @ src.transform
     corner = np.abs(np.array(off[:6]) - (1, 0, 0, 0, 1, 0)) @ np.array(
         [src.width, src.height, 1, src.width, src.height, 1]
@@ -192,11 +191,10 @@ def _without_collar(source: Source, ignored: np.ndarray) -> Source:
     Without a mask nothing tells a black collar from dark water at an image's edge.
     """
     part, whole = source.parts[0], Window(0, 0, *ignored.shape)
-    with without_place_warnings():
-        frame = find_frame([part.file]) if ignored.any() else None
-        if frame is None:
-            return source
-        raw = read_raw(part.file, part.indexes, whole)
+    frame = find_frame([part.file]) if ignored.any() else None
+    if frame is None:
+        return source
+    raw = read_raw(part.file, part.indexes, whole)
     framed = (raw == frame.value).all(axis=0) & frame.within(whole, (whole.height, whole.width))
     if ignored[framed].mean() < FRAME_IGNORED:
         return source

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +10,6 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
-from rasterio.errors import NotGeoreferencedWarning
 
 from geosam.bands import infer_roles
 from geosam.errors import InputError
@@ -70,13 +66,11 @@ class FileImagery:
 
     def read(self, geobox: GeoBox) -> np.ndarray:
         """Read as inference does: means where the grid is coarser, interpolated where it is finer."""
-        with without_place_warnings():
-            return read_block(self.source.parts, len(self.roles), geobox, self.source.valid)
+        return read_block(self.source.parts, len(self.roles), geobox, self.source.valid)
 
     def preview(self) -> xr.DataArray:
         """Read what inference takes its stretch from."""
-        with without_place_warnings():
-            return preview(self.source, PREVIEW_PX)
+        return preview(self.source, PREVIEW_PX)
 
 
 @dataclass(frozen=True)
@@ -187,11 +181,3 @@ def source_part(source: GeoBox, target: GeoBox) -> Window | None:
         spans.append(axis.part(first, last).reach())
     (top, bottom), (left, right) = spans
     return Window(top, left, bottom - top, right - left)
-
-
-@contextmanager
-def without_place_warnings() -> Iterator[None]:
-    """Keep quiet about images without a place on Earth: here that is no fault."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield

@@ -14,7 +14,7 @@ from rasterio.features import rasterize
 
 from geosam.errors import InputError, OptionError
 from geosam.raster.files import RasterFile, look_at_picture, read_raw
-from geosam.training.imagery import bands_of, regrid_array, source_part, without_place_warnings
+from geosam.training.imagery import bands_of, regrid_array, source_part
 from geosam.training.sample import IGNORE, LAND, WATER
 from geosam.types import Window
 
@@ -53,8 +53,7 @@ class MaskFile:
         window = source_part(self.geobox, geobox)
         if window is None:
             return _nothing(geobox)
-        with without_place_warnings():
-            values = read_raw(self.file, [1], window)[0]
+        values = read_raw(self.file, [1], window)[0]
         label = as_label(values, self.water_value)
         return _regrid(label, self.geobox[window.slices()], geobox)
 
@@ -149,11 +148,10 @@ def open_mask(path: str, shape: tuple[int, int], image: str) -> tuple[RasterFile
     InputError
         It cannot be read, has another size than its image, or is in colours.
     """
-    with without_place_warnings():
-        file = look_at_picture(path)
-        check_size(tuple(file.geobox.shape), shape, path, image)
-        colours = [i for i, name in enumerate(file.colours, 1) if name != "alpha"][:3]
-        values = read_raw(file, colours, Window(0, 0, *shape))
+    file = look_at_picture(path)
+    check_size(tuple(file.geobox.shape), shape, path, image)
+    colours = [i for i, name in enumerate(file.colours, 1) if name != "alpha"][:3]
+    values = read_raw(file, colours, Window(0, 0, *shape))
     return file, _one_band(values, path)
 
 

@@ -132,20 +132,20 @@ def masks_at(
         x, y in pixels from the outer corner of the first.
     rules
         What is asked: the click, and with ``shapes`` also the shapes under it. Of the thresholds only
-        ``mask_nms_thresh`` is read.
+        ``mask_nms_thresh`` and ``edge_contrast`` are read.
     most
         How many masks come back.
 
     Returns
     -------
     list of GeneratedMask
-        Best predicted IoU first, no two alike.
+        Those that end within the picture, at edges that it has, come first, and then the more confident.
+        No two are alike.
     """
     rules = replace(
         rules or GenerationRules(),
         pred_iou_thresh=0.0,
         stability_score_thresh=0.0,
-        edge_contrast=0.0,
         max_mask_share=MOST_OF_PICTURE,
     )
     features = encode_picture(model, pixels)
@@ -155,7 +155,14 @@ def masks_at(
         pixel = Window(int(point[1]), int(point[0]), 1, 1)
         under = [shape for shape in find_shapes(pixels) if _reaches(shape, pixel)]
         found += _of_shapes(model, features, under, rules, known)
-    return _distinct(_with_edges(found, pixels, rules, known), rules.mask_nms_thresh)[:most]
+    moved = _on_edges(found, pixels, rules, known)
+    found = _distinct(moved, rules.mask_nms_thresh)
+
+    def rank(mask: GeneratedMask) -> tuple[bool, float]:
+        seen = _ends_inside(mask, known.shape) and _has_edges(mask, pixels, rules, known)
+        return not seen, -mask.confidence
+
+    return sorted(found, key=rank)[:most]
 
 
 def click_grid(per_side: int, size: int) -> np.ndarray:
@@ -219,7 +226,14 @@ def _masks_of_crop(
         if not is_cut and _reaches(mask.cutout, part)
     ]
     best = _best(whole, [mask.predicted_iou for mask in whole], rules.box_nms_thresh)
-    return _distinct(_with_edges(best, pixels, rules, known), rules.mask_nms_thresh)
+    moved = _on_edges(best, pixels, rules, known)
+    sharp = [
+        mask
+        for mask in moved
+        # What goes on in a neighbour may have its edges there.
+        if not _ends_inside(mask, known.shape) or _has_edges(mask, pixels, rules, known)
+    ]
+    return _distinct(sharp, rules.mask_nms_thresh)
 
 
 def _clicked(
@@ -339,23 +353,28 @@ def _trimmed(cutout: Cutout, mask: np.ndarray) -> Cutout:
     return Cutout(place, inner.mask)
 
 
-def _with_edges(
+def _on_edges(
     found: Sequence[GeneratedMask], pixels: np.ndarray, rules: GenerationRules, valid: np.ndarray
 ) -> list[GeneratedMask]:
-    """Move the edges of masks to where colours part, and drop whole masks where none do."""
-    reach, least = rules.snap_px, rules.edge_contrast
-    if reach:
-        found = [replace(m, cutout=snap(m.cutout, pixels, reach, valid)) for m in found]
-    if not least:
+    """Move the edges of masks to where colours part."""
+    reach = rules.snap_px
+    if not reach:
         return list(found)
-    inner = Window(1, 1, valid.shape[0] - 2, valid.shape[1] - 2)
-    return [
-        mask
-        for mask in found
-        # What goes on in a neighbour may have its edges there.
-        if mask.cutout.window.intersection(inner) != mask.cutout.window
-        or edge_contrast(mask.cutout, pixels, valid) >= least
-    ]
+    return [replace(m, cutout=snap(m.cutout, pixels, reach, valid)) for m in found]
+
+
+def _has_edges(
+    mask: GeneratedMask, pixels: np.ndarray, rules: GenerationRules, valid: np.ndarray
+) -> bool:
+    """Return whether colours part at the edge of a mask."""
+    least = rules.edge_contrast
+    return least == 0 or edge_contrast(mask.cutout, pixels, valid) >= least
+
+
+def _ends_inside(mask: GeneratedMask, shape: tuple[int, ...]) -> bool:
+    """Return whether a mask ends before the picture does."""
+    window = mask.cutout.window
+    return window.intersection(Window(1, 1, shape[0] - 2, shape[1] - 2)) == window
 
 
 def _in_one_part(mask: GeneratedMask) -> GeneratedMask:

@@ -21,7 +21,7 @@ from geosam.edges import edge_contrast, snap
 from geosam.generation_rules import GenerationRules
 from geosam.shapes import deepest, find_shapes
 from geosam.small_regions import drop_small_islands, fill_small_holes
-from geosam.types import Features, ManyMaskModel, Model, Window
+from geosam.types import Features, Model, Window
 
 SAM_PX = 1024
 """Side of the pictures that SAM's distances are meant for."""
@@ -114,10 +114,12 @@ def generate_masks(
 
 
 def masks_at(
-    model: ManyMaskModel,
+    model: Model,
     pixels: np.ndarray,
     point: tuple[float, float],
     rules: GenerationRules | None = None,
+    valid: np.ndarray | None = None,
+    features: Features | None = None,
     most: int = 3,
 ) -> list[GeneratedMask]:
     """Find what a single click may mean: whole, part and subpart.
@@ -133,14 +135,18 @@ def masks_at(
     rules
         What is asked: the click, and with ``shapes`` also the shapes under it. Of the thresholds only
         ``mask_nms_thresh`` and ``edge_contrast`` are read.
+    valid : (size, size) bool, optional
+        False where nodata: there is no mask.
+    features
+        Of the picture, where they are known already.
     most
         How many masks come back.
 
     Returns
     -------
     list of GeneratedMask
-        Those that end within the picture, at edges that it has, come first, and then the more confident.
-        No two are alike.
+        Those with edges that the picture has come first, and of these the more confident. No two are
+        alike.
     """
     rules = replace(
         rules or GenerationRules(),
@@ -148,19 +154,20 @@ def masks_at(
         stability_score_thresh=0.0,
         max_mask_share=MOST_OF_PICTURE,
     )
-    features = encode_picture(model, pixels)
-    known = np.ones((model.size, model.size), bool)
+    if features is None:
+        features = encode_picture(model, pixels)
+    known = np.ones((model.size, model.size), bool) if valid is None else valid
     found = list(_clicked(model, features, np.array([point]), rules, known))
     if rules.shapes:
         pixel = Window(int(point[1]), int(point[0]), 1, 1)
-        under = [shape for shape in find_shapes(pixels) if _reaches(shape, pixel)]
+        under = [shape for shape in find_shapes(pixels, known) if _reaches(shape, pixel)]
         found += _of_shapes(model, features, under, rules, known)
-    moved = _on_edges(found, pixels, rules, known)
-    found = _distinct(moved, rules.mask_nms_thresh)
+    found = _distinct(_on_edges(found, pixels, rules, known), rules.mask_nms_thresh)
 
     def rank(mask: GeneratedMask) -> tuple[bool, float]:
-        seen = _ends_inside(mask, known.shape) and _has_edges(mask, pixels, rules, known)
-        return not seen, -mask.confidence
+        # What surrounds all else has no outer edge to be known by.
+        contrast = edge_contrast(mask.cutout, pixels, known) if rules.edge_contrast else np.inf
+        return not rules.edge_contrast <= contrast < np.inf, -mask.confidence
 
     return sorted(found, key=rank)[:most]
 
@@ -227,13 +234,10 @@ def _masks_of_crop(
     ]
     best = _best(whole, [mask.predicted_iou for mask in whole], rules.box_nms_thresh)
     moved = _on_edges(best, pixels, rules, known)
-    sharp = [
-        mask
-        for mask in moved
-        # What goes on in a neighbour may have its edges there.
-        if not _ends_inside(mask, known.shape) or _has_edges(mask, pixels, rules, known)
-    ]
-    return _distinct(sharp, rules.mask_nms_thresh)
+    if rules.edge_contrast:
+        contrasts = (edge_contrast(mask.cutout, pixels, known) for mask in moved)
+        moved = [m for m, c in zip(moved, contrasts, strict=True) if c >= rules.edge_contrast]
+    return _distinct(moved, rules.mask_nms_thresh)
 
 
 def _clicked(
@@ -361,20 +365,6 @@ def _on_edges(
     if not reach:
         return list(found)
     return [replace(m, cutout=snap(m.cutout, pixels, reach, valid)) for m in found]
-
-
-def _has_edges(
-    mask: GeneratedMask, pixels: np.ndarray, rules: GenerationRules, valid: np.ndarray
-) -> bool:
-    """Return whether colours part at the edge of a mask."""
-    least = rules.edge_contrast
-    return least == 0 or edge_contrast(mask.cutout, pixels, valid) >= least
-
-
-def _ends_inside(mask: GeneratedMask, shape: tuple[int, ...]) -> bool:
-    """Return whether a mask ends before the picture does."""
-    window = mask.cutout.window
-    return window.intersection(Window(1, 1, shape[0] - 2, shape[1] - 2)) == window
 
 
 def _in_one_part(mask: GeneratedMask) -> GeneratedMask:

@@ -22,6 +22,8 @@ import numpy as np
 
 BLOCK_PX = 500
 """Side of the square of objects that a scene repeats."""
+OBJECTS, SEED = 25, 5
+"""How many there are in it, and which."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def write_field(path: Path, size: int) -> int:
 
     from geosam.testing import object_scene
 
-    square, objects = object_scene((BLOCK_PX, BLOCK_PX), 25, seed=5)
+    square, objects = object_scene((BLOCK_PX, BLOCK_PX), OBJECTS, seed=SEED)
     profile = {
         "driver": "GTiff", "dtype": "uint8", "count": 3, "height": size, "width": size,
         "crs": "EPSG:32633", "transform": Affine(1, 0, 499_968, 0, -1, 4_999_680), "nodata": 0,
@@ -71,13 +73,41 @@ def measure(folder: Path, model: str) -> dict:
     found = geosam.everything(
         folder / "scene.tif", folder / "out.gpkg", labels=folder / "labels.tif", **chosen
     )
+    peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return {
         "segments": found.segments,
         "tiles": sum(found.tiles.values()),
         "seconds": round(time.perf_counter() - started),
         "steps": found.seconds,
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "processor_seconds": round(time.process_time()),
+        "peak_mb": peak_mb,
+        "recall": round(recall(folder), 4),
     }
+
+
+def recall(folder: Path) -> float:
+    """Return the share of the objects that have a segment with an IoU of 0.75."""
+    import geopandas as gpd
+    import rasterio
+    import shapely
+
+    from geosam.segments.pieces import polygon_of
+    from geosam.testing import object_scene
+    from geosam.types import Window
+
+    segments = gpd.read_file(folder / "out.gpkg", layer="segments").geometry.to_numpy()
+    with rasterio.open(folder / "scene.tif") as scene:
+        corner, side = (scene.bounds.left, scene.bounds.top), scene.width
+    _, objects = object_scene((BLOCK_PX, BLOCK_PX), OBJECTS, seed=SEED)
+    starts = range(0, side, BLOCK_PX)
+    truth = np.array(
+        [polygon_of(o, Window(row, col, 0, 0)) for row in starts for col in starts for o in objects]
+    )
+    truth = shapely.transform(truth, lambda xy: xy * (1, -1) + corner)
+    k, i = shapely.STRtree(segments).query(truth)
+    common = shapely.area(shapely.intersection(truth[k], segments[i]))
+    good = common >= 0.75 * (shapely.area(truth[k]) + shapely.area(segments[i]) - common)
+    return len(np.unique(k[good])) / len(truth)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What everything mode finds of objects that are known, with river-tiny as shipped.
 
-    python benchmarks/everything_quality.py [--scenes 5] [--noise 5] [--radius 12 28] [--nested 12]
+    python benchmarks/everything_quality.py [--scenes 5] [--first 0] [--noise 5] [--radius 12 28] [--nested 12]
 
 Scenes of 288 px with twelve separate objects, as nine tiles of 128 px and as one of 320: segments, recall at an IoU
 of 0.75, segments that are no object, and the IoU of each object's two masks. Then one click on nested
@@ -28,7 +28,7 @@ from geosam.testing import nested_objects, object_scene, write_picture
 def scenes(given: argparse.Namespace, folder: Path) -> None:
     """Print what is found of separate objects."""
     recalls, alike, more = [], [], []
-    for seed in range(given.scenes):
+    for seed in range(given.first, given.first + given.scenes):
         pixels, objects = object_scene(
             (288, 288), given.objects, seed, noise=given.noise, radius=tuple(given.radius)
         )
@@ -59,12 +59,12 @@ def scenes(given: argparse.Namespace, folder: Path) -> None:
     )
 
 
-def clicks(n: int) -> None:
+def clicks(n: int, first: int) -> None:
     """Print what one click gives of nested shapes."""
     model = geosam.load_model("river-tiny")
     rules = GenerationRules.of({}, recorded_rules("river-tiny"))
     worst = []
-    for seed in range(n):
+    for seed in range(first, first + n):
         pixels, truth, point = nested_objects(seed)
         masks = [m.cutout.paste(truth[0].shape) for m in masks_at(model, pixels, point, rules)]
         best = [max((t & m).sum() / (t | m).sum() for m in masks) for t in truth]
@@ -77,6 +77,7 @@ def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description="What everything mode finds of known objects.")
     parser.add_argument("--scenes", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first picture")
     parser.add_argument("--objects", type=int, default=12)
     parser.add_argument("--noise", type=float, default=5.0)
     parser.add_argument("--radius", type=float, nargs=2, default=(12, 28))
@@ -84,7 +85,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.nested:
-        clicks(given.nested)
+        clicks(given.nested, given.first)
     if given.scenes:
         with tempfile.TemporaryDirectory() as folder:
             scenes(given, Path(folder))

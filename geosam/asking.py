@@ -19,10 +19,12 @@ from geosam.decision import decide
 from geosam.durable import Step, compute
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError, PromptError
+from geosam.generation_rules import GenerationRules
 from geosam.ground import area_m2
 from geosam.job import scene_store
 from geosam.kept import Blocks, cut_blocks, on_grid
 from geosam.loading import load
+from geosam.models.mask_generation import recorded_rules
 from geosam.objects import (
     ObjectMask,
     answer_ambiguous,
@@ -153,7 +155,8 @@ def ask(
         Answers to go on from: their prompts count again, the logits of the tiles that see a new one
         are fed back, and what was encoded is not encoded again.
     several
-        Keep all masks of a single click, in its own tile, the best rated first.
+        Keep all masks of a single click, in its own tile, the best rated first. A model that recorded
+        that it is asked about shapes (``river-tiny``) is asked about those under the click too.
     model
         A name, a folder, a hub id, or a loaded model. That of the earlier answers counts before it.
     **options
@@ -255,7 +258,8 @@ def _answer(
         if number not in named:
             said |= {key: answer for key, answer in before.items() if key[0] == number}
         elif several and is_ambiguous(asked, number):
-            for n, answer in enumerate(answer_ambiguous(sight, asked, number), 1):
+            rules = GenerationRules.of({}, recorded_rules(desk.model.name))
+            for n, answer in enumerate(answer_ambiguous(sight, asked, number, rules), 1):
                 said[number, n] = answer
         else:
             said[number, 1] = answer_object(sight, given, number, before.get((number, 1)))

@@ -9,6 +9,8 @@ variance that both sides have.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
@@ -19,6 +21,9 @@ AROUND_PX = 5
 """Pixels around a pixel from which the colours of both sides are taken."""
 EDGE_PX = 2
 """Pixels within which a pixel counts to the edge, where its contrast is measured."""
+EDGE_SHARE = 0.75
+"""Share of an edge that has the contrast which counts: with less of it, what shares its edge with an
+object, such as half of it, would be one too."""
 LEAST_VARIANCE = (1 / 255) ** 2
 """Of either side's colours: pictures of eight bits are no surer."""
 _SIDE = 2 * AROUND_PX + 1
@@ -46,8 +51,10 @@ def snap(mask: Cutout, pixels: np.ndarray, reach: int, valid: np.ndarray) -> Cut
     Cutout
         The mask itself where nothing of it would be left.
     """
-    window, depth, likelier = _look(mask, pixels, reach, valid)
-    near = (abs(depth) <= reach) & valid[window.slices()]
+    window, depth = _depth(mask, reach + AROUND_PX, valid.shape)
+    colours, known = pixels[(..., *window.slices())], valid[window.slices()]
+    likelier = _likelier_inside(colours, *_both_sides(colours, depth, reach, known))
+    near = (abs(depth) <= reach) & known
     found = cut_out(np.where(near, likelier + depth > 0, depth > 0))
     if found is None:
         return mask
@@ -69,50 +76,78 @@ def edge_contrast(mask: Cutout, pixels: np.ndarray, valid: np.ndarray) -> float:
     Returns
     -------
     float
-        Standard deviations between the colours inside and outside, as the pixels within two of the edge
-        say it in the median; infinite where it has no edge against anything with data.
+        Standard deviations between the mean colours inside and outside close by, which three quarters of
+        the pixels within two of its outer edge reach: holes are edges of something else. Infinite
+        where it has no edge against anything with data.
     """
-    window, depth, likelier = _look(mask, pixels, EDGE_PX + 1, valid)
-    near = (abs(depth) <= EDGE_PX) & valid[window.slices()] & (likelier != 0)
+    window, depth = _depth(mask, EDGE_PX + 1 + AROUND_PX, valid.shape)
+    known = valid[window.slices()]
+    inside, outside = _both_sides(pixels[(..., *window.slices())], depth, EDGE_PX + 1, known)
+    outer = _signed_distance(ndimage.binary_fill_holes(depth > 0))
+    near = (abs(outer) <= EDGE_PX) & known & (inside.weight > 0) & (outside.weight > 0)
     if not near.any():
         return float("inf")
-    return float(np.sqrt(2 * max(np.median((likelier * np.sign(depth))[near]), 0.0)))
+    apart = ((inside.mean - outside.mean) ** 2).mean(axis=0) / _variance(inside, outside)
+    return float(np.sqrt(np.quantile(apart[near], 1 - EDGE_SHARE)))
 
 
-def _look(
-    mask: Cutout, pixels: np.ndarray, reach: int, valid: np.ndarray
-) -> tuple[Window, np.ndarray, np.ndarray]:
-    """Return the surroundings of a mask, the depth of their pixels in it, and what colours say."""
-    window = _grown(mask.window, reach + AROUND_PX, valid.shape)
+@dataclass(frozen=True)
+class _Side:
+    """What is known of one side of an edge around each pixel."""
+
+    mean: np.ndarray
+    """(3, y, x) colours."""
+    variance: np.ndarray
+    """(y, x) of these, the mean of all bands."""
+    weight: np.ndarray
+    """(y, x), 0 where nothing is known."""
+
+
+def _depth(mask: Cutout, by: int, shape: tuple[int, ...]) -> tuple[Window, np.ndarray]:
+    """Return the surroundings of a mask, and how deep in it their pixels are, outside negative."""
+    window = _grown(mask.window, by, shape)
     inside = np.zeros((window.height, window.width), bool)
     inside[mask.window.slices(window)] = mask.mask
-    depth = np.where(inside, np.inf, -np.inf)
-    if not inside.all():
-        depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    weight = np.where(valid[window.slices()], np.clip(depth, -reach, reach), 0)
-    return window, depth, _likelier_inside(pixels[(..., *window.slices())], weight)
+    return window, _signed_distance(inside)
 
 
-def _likelier_inside(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return the logarithm of how much likelier each colour is inside than outside, (y, x).
+def _signed_distance(inside: np.ndarray) -> np.ndarray:
+    if inside.all():
+        return np.full(inside.shape, np.inf)
+    depth: np.ndarray = ndimage.distance_transform_edt(inside)
+    return depth - ndimage.distance_transform_edt(~inside)
 
-    Inside `weight` is positive, outside negative; pixels at the edge weigh little, since some of them are
-    on the wrong side.
+
+def _both_sides(
+    colours: np.ndarray, depth: np.ndarray, reach: int, known: np.ndarray
+) -> tuple[_Side, _Side]:
+    """Return what is inside and outside around each pixel.
+
+    Pixels at the edge weigh little, since some of them are on the wrong side.
     """
-    sides = [_side(colours, np.clip(sign * weight, 0, None)) for sign in (1, -1)]
-    (mean_in, var_in, n_in), (mean_out, var_out, n_out) = sides
-    variance = np.maximum((var_in + var_out) / 2, LEAST_VARIANCE)
-    further = ((colours - mean_out) ** 2).mean(axis=0) - ((colours - mean_in) ** 2).mean(axis=0)
-    return np.where((n_in > 0) & (n_out > 0), further / (2 * variance), 0.0)
+    weight = np.where(known, np.clip(depth, -reach, reach), 0)
+    return _side(colours, np.clip(weight, 0, None)), _side(colours, np.clip(-weight, 0, None))
 
 
-def _side(colours: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean colours (3, y, x), their variance and the weight of one side around each pixel."""
+def _likelier_inside(colours: np.ndarray, inside: _Side, outside: _Side) -> np.ndarray:
+    """Return the logarithm of how much likelier each colour is inside than outside, (y, x)."""
+    further = ((colours - outside.mean) ** 2).mean(axis=0)
+    further -= ((colours - inside.mean) ** 2).mean(axis=0)
+    known = (inside.weight > 0) & (outside.weight > 0)
+    return np.where(known, further / (2 * _variance(inside, outside)), 0.0)
+
+
+def _variance(inside: _Side, outside: _Side) -> np.ndarray:
+    return np.maximum((inside.variance + outside.variance) / 2, LEAST_VARIANCE)
+
+
+def _side(colours: np.ndarray, weight: np.ndarray) -> _Side:
     total = _sum(weight)
     safe = np.maximum(total, 1e-6)
     mean = np.stack([_sum(band * weight) for band in colours]) / safe
     square = _sum((colours**2).mean(axis=0) * weight) / safe
-    return mean, np.maximum(square - (mean**2).mean(axis=0), 0), np.where(total > 1e-3, total, 0)
+    variance = np.maximum(square - (mean**2).mean(axis=0), 0)
+    return _Side(mean, variance, np.where(total > 1e-3, total, 0))
 
 
 def _sum(values: np.ndarray) -> np.ndarray:

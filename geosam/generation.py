@@ -21,7 +21,7 @@ from geosam.edges import edge_contrast, snap
 from geosam.generation_rules import GenerationRules
 from geosam.shapes import deepest, find_shapes
 from geosam.small_regions import drop_small_islands, fill_small_holes
-from geosam.types import Features, ManyMaskModel, Model, Window
+from geosam.types import Features, Model, Window
 
 SAM_PX = 1024
 """Side of the pictures that SAM's distances are meant for."""
@@ -114,10 +114,12 @@ def generate_masks(
 
 
 def masks_at(
-    model: ManyMaskModel,
+    model: Model,
     pixels: np.ndarray,
     point: tuple[float, float],
     rules: GenerationRules | None = None,
+    valid: np.ndarray | None = None,
+    features: Features | None = None,
     most: int = 3,
 ) -> list[GeneratedMask]:
     """Find what a single click may mean: whole, part and subpart.
@@ -132,30 +134,42 @@ def masks_at(
         x, y in pixels from the outer corner of the first.
     rules
         What is asked: the click, and with ``shapes`` also the shapes under it. Of the thresholds only
-        ``mask_nms_thresh`` is read.
+        ``mask_nms_thresh`` and ``edge_contrast`` are read.
+    valid : (size, size) bool, optional
+        False where nodata: there is no mask.
+    features
+        Of the picture, where they are known already.
     most
         How many masks come back.
 
     Returns
     -------
     list of GeneratedMask
-        Best predicted IoU first, no two alike.
+        Those with edges that the picture has come first, and of these the more confident. No two are
+        alike.
     """
     rules = replace(
         rules or GenerationRules(),
         pred_iou_thresh=0.0,
         stability_score_thresh=0.0,
-        edge_contrast=0.0,
         max_mask_share=MOST_OF_PICTURE,
     )
-    features = encode_picture(model, pixels)
-    known = np.ones((model.size, model.size), bool)
+    if features is None:
+        features = encode_picture(model, pixels)
+    known = np.ones((model.size, model.size), bool) if valid is None else valid
     found = list(_clicked(model, features, np.array([point]), rules, known))
     if rules.shapes:
         pixel = Window(int(point[1]), int(point[0]), 1, 1)
-        under = [shape for shape in find_shapes(pixels) if _reaches(shape, pixel)]
+        under = [shape for shape in find_shapes(pixels, known) if _reaches(shape, pixel)]
         found += _of_shapes(model, features, under, rules, known)
-    return _distinct(_with_edges(found, pixels, rules, known), rules.mask_nms_thresh)[:most]
+    found = _distinct(_on_edges(found, pixels, rules, known), rules.mask_nms_thresh)
+
+    def rank(mask: GeneratedMask) -> tuple[bool, float]:
+        # What surrounds all else has no outer edge to be known by.
+        contrast = edge_contrast(mask.cutout, pixels, known) if rules.edge_contrast else np.inf
+        return not rules.edge_contrast <= contrast < np.inf, -mask.confidence
+
+    return sorted(found, key=rank)[:most]
 
 
 def click_grid(per_side: int, size: int) -> np.ndarray:
@@ -219,7 +233,11 @@ def _masks_of_crop(
         if not is_cut and _reaches(mask.cutout, part)
     ]
     best = _best(whole, [mask.predicted_iou for mask in whole], rules.box_nms_thresh)
-    return _distinct(_with_edges(best, pixels, rules, known), rules.mask_nms_thresh)
+    moved = _on_edges(best, pixels, rules, known)
+    if rules.edge_contrast:
+        contrasts = (edge_contrast(mask.cutout, pixels, known) for mask in moved)
+        moved = [m for m, c in zip(moved, contrasts, strict=True) if c >= rules.edge_contrast]
+    return _distinct(moved, rules.mask_nms_thresh)
 
 
 def _clicked(
@@ -339,23 +357,14 @@ def _trimmed(cutout: Cutout, mask: np.ndarray) -> Cutout:
     return Cutout(place, inner.mask)
 
 
-def _with_edges(
+def _on_edges(
     found: Sequence[GeneratedMask], pixels: np.ndarray, rules: GenerationRules, valid: np.ndarray
 ) -> list[GeneratedMask]:
-    """Move the edges of masks to where colours part, and drop whole masks where none do."""
-    reach, least = rules.snap_px, rules.edge_contrast
-    if reach:
-        found = [replace(m, cutout=snap(m.cutout, pixels, reach, valid)) for m in found]
-    if not least:
+    """Move the edges of masks to where colours part."""
+    reach = rules.snap_px
+    if not reach:
         return list(found)
-    inner = Window(1, 1, valid.shape[0] - 2, valid.shape[1] - 2)
-    return [
-        mask
-        for mask in found
-        # What goes on in a neighbour may have its edges there.
-        if mask.cutout.window.intersection(inner) != mask.cutout.window
-        or edge_contrast(mask.cutout, pixels, valid) >= least
-    ]
+    return [replace(m, cutout=snap(m.cutout, pixels, reach, valid)) for m in found]
 
 
 def _in_one_part(mask: GeneratedMask) -> GeneratedMask:

@@ -73,8 +73,8 @@ class GenerationRules:
     )
     edge_contrast: float = _rule(
         0.0,
-        "A mask goes if at half of its edge colours inside and outside differ by fewer standard deviations "
-        "than this.",
+        "A mask goes unless colours inside and outside differ by this many standard deviations along three "
+        "quarters of its outer edge.",
         "SD",
     )
     max_mask_share: float = _rule(

@@ -155,7 +155,7 @@ def _run(
             "and --aoi."
         )
     with job.clock.time("join"):
-        segments = join(pieces, rules.mask_nms_thresh)
+        segments = join(pieces, rules.mask_nms_thresh, max_share * n_valid)
     del pieces
     with job.clock.time("outlines"):
         found = segment_layer(

@@ -11,6 +11,8 @@ from geosam.anew import read_part
 from geosam.decoding import decode_clicks
 from geosam.embeddings import Embeddings
 from geosam.following import connected, follow
+from geosam.generation import masks_at
+from geosam.generation_rules import GenerationRules
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.control_points import control_points, seed_for
 from geosam.prompts.scene_prompts import ScenePrompts, polygon_mask, tile_prompts
@@ -26,6 +28,8 @@ MOST_ENTRY_CLICKS = 6
 """Clicks on all of them together."""
 LEAST_LOGIT = 0.01
 """What holds an object together is surer than this: less is 0.5 once it is rounded for a file."""
+SURE_LOGIT = 6.0
+"""Logit of masks whose edges were moved to those of the picture, where the model's own lie elsewhere."""
 NEAR_PX = 2
 """How far from a mask a click may lie and still be on it."""
 
@@ -51,10 +55,19 @@ class Sight:
         logits, scores = self.model.decode(self._features(tile, pixels), [prompts])
         return _without_void(logits[0], pixels), float(scores[0])
 
-    def decode_all(self, tile: Tile, click: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode_all(
+        self, tile: Tile, click: np.ndarray, rules: GenerationRules
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (m, size, size) and predicted IoU (m,) of all masks of one click, (1, 2)."""
         pixels = self._pixels(tile)
         features = self._features(tile, pixels)
+        if rules.shapes:
+            shown, valid = self.stretch.apply(pixels), np.isfinite(pixels).any(axis=0)
+            found = masks_at(self.model, shown, tuple(click[0]), rules, valid, features)
+            if found:
+                masks = np.array([mask.cutout.paste(valid.shape) for mask in found])
+                sure = np.where(masks, np.float32(SURE_LOGIT), np.float32(-SURE_LOGIT))
+                return sure, np.array([mask.predicted_iou for mask in found])
         _, logits, scores = next(decode_clicks(self.model, features, click))
         return _without_void(logits[0], pixels), scores[0]
 
@@ -131,8 +144,13 @@ def answer_object(
     return ObjectMask(answers, _rate(answers, scores, sight.grid), scores)
 
 
-def answer_ambiguous(sight: Sight, given: ScenePrompts, number: int) -> list[ObjectMask]:
+def answer_ambiguous(
+    sight: Sight, given: ScenePrompts, number: int, rules: GenerationRules
+) -> list[ObjectMask]:
     """Return every mask of a single click in its own tile, the best rated first.
+
+    A model whose rules say that it is asked about shapes is asked about those under the click as well:
+    the three masks that are surest then have two logits only, :data:`SURE_LOGIT` and its negative.
 
     Raises
     ------
@@ -142,7 +160,7 @@ def answer_ambiguous(sight: Sight, given: ScenePrompts, number: int) -> list[Obj
     mine = of_object(given, number)
     tile = sight.grid.tile(_first_tiles(mine, sight.grid, {})[0])
     click = mine.points - [tile.read.col, tile.read.row]
-    logits, scores = sight.decode_all(tile, click)
+    logits, scores = sight.decode_all(tile, click, rules)
     return [
         ObjectMask({tile.index: logits[m]}, float(scores[m]), {tile.index: float(scores[m])})
         for m in np.argsort(-scores, kind="stable")

@@ -56,3 +56,14 @@ def test_the_contrast_of_an_edge_is_in_standard_deviations(contrast):
 def test_noise_has_little_contrast_and_what_has_no_edge_has_all():
     assert edge_contrast(cut_out(disc()), picture(disc(), 0.0), EVERYWHERE) < 0.7
     assert edge_contrast(cut_out(EVERYWHERE), picture(disc(), 0.3), EVERYWHERE) == float("inf")
+
+
+def test_what_shares_half_its_edge_with_an_object_has_no_contrast():
+    left = disc() & (np.arange(SIDE) < 38)
+    assert edge_contrast(cut_out(left), picture(disc(), 0.3), EVERYWHERE) < 1
+
+
+def test_holes_are_the_edges_of_something_else():
+    ground = disc(radius=30) & ~disc(radius=24)
+    assert edge_contrast(cut_out(ground), picture(disc(radius=24), 0.3), EVERYWHERE) < 1
+    assert edge_contrast(cut_out(ground), picture(ground, 0.3), EVERYWHERE) > 5

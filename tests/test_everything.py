@@ -252,6 +252,24 @@ def test_one_click_on_nested_shapes_gives_each_of_the_three(seed):
         assert max((mask & other).sum() / (mask | other).sum() for other in found) >= 0.7
 
 
+def test_a_click_in_a_scene_gives_each_of_nested_shapes_too(tmp_path):
+    pixels, masks, (x, y) = nested_objects(3)
+    scene = write_picture(
+        tmp_path / "nested.tif", np.clip(np.rint(255 * pixels), 1, 255).astype("u1")
+    )
+    with rasterio.open(scene) as file:
+        transform, crs = file.transform, file.crs
+    click = gpd.GeoSeries([shapely.Point(transform @ (x, y))], crs=crs)
+    answers = geosam.ask(scene, click, several=True, tile_size=256)
+    found = [
+        rasterio.features.rasterize([shape], masks[0].shape, transform=transform).astype(bool)
+        for shape in answers.outlines.geometry
+    ]
+    assert answers.outlines.predicted_iou.is_monotonic_decreasing
+    for mask in masks:
+        assert max((mask & other).sum() / (mask | other).sum() for other in found) >= 0.7
+
+
 def test_the_command_prints_json_and_says_what_is_wrong(tmp_path):
     pixels, _ = object_scene((128, 128), 2, seed=1)
     scene = write_picture(tmp_path / "scene.tif", pixels)

@@ -102,3 +102,13 @@ def test_nothing_gives_nothing():
     one = pieces((0, shapely.box(10, 10, 20, 20), 0.9))
     assert len(join(one.take(np.zeros(1, bool)))) == 0
     assert len(join(replace(one, cut=np.ones(1, bool)))) == 1
+
+
+def test_what_the_others_lie_on_is_not_put_together_where_it_has_many_tiles():
+    pond = shapely.box(60, 40, 80, 60)
+    ground = shapely.box(20, 10, 780, 90) - pond
+    rows = [(col, seen_by(col, ground), 0.9) for col in range(8)]
+    told = pieces(*rows, (0, pond, 0.8))
+    assert len(join(told)) == len(join(told, largest=ground.area + 1)) == 2
+    found = join(told, largest=ground.area - 1)
+    assert [polygon.equals(pond) for polygon in found.polygon] == [True]

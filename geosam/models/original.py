@@ -62,8 +62,8 @@ def read_original(path: Path) -> dict[str, torch.Tensor]:
     """
     if not zipfile.is_zipfile(path):
         raise ModelError(
-            f"Model {path} is a file, and none that torch.save wrote. Give a checkpoint of the original "
-            "SAM (.pth), the folder of a checkpoint that transformers wrote, or river-tiny."
+            f"Model {path} is a file, and none that torch.save wrote, or a part of one. Give a checkpoint "
+            "of the original SAM (.pth), the folder of a checkpoint that transformers wrote, or river-tiny."
         )
     tensors = read_tensors(path)
     if "image_encoder.pos_embed" not in tensors or "mask_decoder.hf_token.weight" in tensors:

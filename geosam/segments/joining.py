@@ -28,6 +28,8 @@ OWN_SHARE = 0.5
 """A cut piece that no neighbour knows goes if its tile owns less of it than this."""
 BORDER_SHARE = 0.1
 """And any segment goes if more of its outline than this is the border of what its tiles see."""
+PAIRS = 1000
+"""Pairs that are compared at once: what they have in common takes memory."""
 COVERED = 0.8
 """And if more of it than this is covered by a segment that is larger, but not by more than ..."""
 LARGER = 4.0
@@ -57,7 +59,7 @@ class Segments:
         return Segments(*(getattr(self, column.name)[which] for column in fields(self)))
 
 
-def join(pieces: Pieces, most: float = 0.7) -> Segments:
+def join(pieces: Pieces, most: float = 0.7, largest: float = np.inf) -> Segments:
     """Join the pieces of all tiles.
 
     Parameters
@@ -66,6 +68,9 @@ def join(pieces: Pieces, most: float = 0.7) -> Segments:
         Of all tiles.
     most
         IoU above which of two segments only the better rated stays.
+    largest
+        Pixels from which on an object is what the others lie on. One of many tiles is then not put
+        together: it may be as large as the scene, with a hole for everything in it.
 
     Returns
     -------
@@ -74,7 +79,8 @@ def join(pieces: Pieces, most: float = 0.7) -> Segments:
     """
     pairs = _agreeing(pieces)
     groups = _with_borrowed(_groups(pieces, pairs), pairs, pieces)
-    members = [_merge(pieces.take(group)) for group in groups]
+    taken = (pieces.take(group) for group in groups)
+    members = [_merge(group) for group in taken if not _is_ground(group, largest)]
     known = [member for member in members if member is not None]
     if not known:
         return _no_segments()
@@ -140,6 +146,18 @@ def _completed(
 def _agreeing(pieces: Pieces) -> np.ndarray:
     """Return (k, 2) pairs of pieces that agree on shared ground, those that agree best first."""
     i, j = _neighbours(pieces)
+    parts = [slice(start, start + PAIRS) for start in range(0, len(i), PAIRS)]
+    agree = [_agreement(pieces, i[part], j[part]) for part in parts]
+    iou, either = np.concatenate(agree, axis=1) if agree else np.empty((2, 0))
+    good = np.flatnonzero((iou >= AGREE_IOU) & (either >= SHARED_PX))
+    # Of masks that agree alike the smaller say more: on ground that two cover all, all agree.
+    size = shapely.area(pieces.polygon)
+    order = np.lexsort((size[i[good]] + size[j[good]], -iou[good].round(2)))
+    return np.stack([i, j], axis=1)[good[order]]
+
+
+def _agreement(pieces: Pieces, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Return the IoU of pairs on ground that both tiles see, and the pixels that either has there."""
     low = np.maximum(pieces.read[i, :2], pieces.read[j, :2])
     high = np.minimum(pieces.read[i, 2:], pieces.read[j, 2:])
     shared = shapely.box(*low.T, *high.T)
@@ -148,11 +166,7 @@ def _agreeing(pieces: Pieces) -> np.ndarray:
     common = shapely.area(shapely.intersection(a, b))
     either = shapely.area(a) + shapely.area(b) - common
     iou = np.divide(common, either, out=np.zeros_like(common), where=either > 0)
-    good = np.flatnonzero((iou >= AGREE_IOU) & (either >= SHARED_PX))
-    # Of masks that agree alike the smaller say more: on ground that two cover all, all agree.
-    size = shapely.area(pieces.polygon)
-    order = np.lexsort((size[i[good]] + size[j[good]], -iou[good].round(2)))
-    return np.stack([i, j], axis=1)[good[order]]
+    return np.stack([iou, either])
 
 
 def _areal(shapes: np.ndarray) -> np.ndarray:
@@ -185,10 +199,26 @@ def _extent(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.prod(np.clip(high - low, 0, None), axis=1)
 
 
+def _is_ground(pieces: Pieces, largest: float) -> bool:
+    """Return whether an object is larger than it may be, and than any cut piece could be alike with."""
+    if len(pieces) <= LARGER:
+        return False
+    width, height = (pieces.read[:, 2:] - pieces.read[:, :2]).max(axis=0)
+    area = _owned(pieces).sum()
+    return bool(area > largest and area > LARGER * width * height)
+
+
+def _owned(pieces: Pieces) -> np.ndarray:
+    """Return the pixels of each piece that its tile owns."""
+    cores = shapely.box(*pieces.core.T)
+    owned: np.ndarray = shapely.area(shapely.intersection(pieces.polygon, cores))
+    return owned
+
+
 def _merge(pieces: Pieces) -> tuple[tuple, bool] | None:
     """Return the columns of one segment and whether it is a cut piece alone, or None."""
     area = shapely.area(pieces.polygon)
-    owned = shapely.area(shapely.intersection(pieces.polygon, shapely.box(*pieces.core.T)))
+    owned = _owned(pieces)
     if len(pieces) == 1 and pieces.cut[0]:
         known = (
             owned[0] >= OWN_SHARE * area[0]

@@ -22,6 +22,7 @@ from scipy.special import expit
 from geosam.decision import Decision, decide
 from geosam.durable import Lazy, part_of
 from geosam.export.cog import write_raster
+from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.loading import load
 from geosam.masks import DONE, SKIPPED_NODATA
@@ -107,7 +108,7 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     decision = decide(views, chosen)
     loaded = load(chosen) if isinstance(model, str) else model
     opening = perf_counter() - begun
-    grid = tile_grid(views.working.odc.geobox, loaded, chosen)
+    grid = tile_grid(geobox_of(views.working), loaded, chosen)
     groups = group_tiles(grid, group_side(grid))
     full = with_data(grid, groups, views)
     wet = likely_wet(full, grid, groups, views, decision, chosen)
@@ -147,12 +148,12 @@ def likely_wet(
     """
     if decision.source in (*GIVEN, "none", "autosam"):
         return set(full)
-    small = view_array(views.preview.chunk(), pixel_m(views.preview.odc.geobox))
+    small = view_array(views.preview.chunk(), pixel_m(geobox_of(views.preview)))
     step = prompt_source(small, decision, options, Lazy(small)).coarse
     if step is None:
         return set(full)
     coarse = step(small)
-    return set(_touching(coarse.values == 1, coarse.odc.geobox, grid, groups)) & set(full)
+    return set(_touching(coarse.values == 1, geobox_of(coarse), grid, groups)) & set(full)
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def part_views(
 def with_data(grid: TileGrid, groups: Mapping[Index, TileGroup], views: Views) -> dict[Index, int]:
     """Return the groups that have any data, and how many of the tiles of each do, by the preview."""
     valid = np.isfinite(views.preview.values).any(axis=0)
-    return _touching(valid, views.preview.odc.geobox, grid, groups)
+    return _touching(valid, geobox_of(views.preview), grid, groups)
 
 
 def _touching(

@@ -14,7 +14,6 @@ from typing import Any
 import dask
 import geopandas as gpd
 import numpy as np
-import odc.geo.xr  # noqa: F401  (registers the .odc accessor)
 import rasterio
 import rasterio.features
 import xarray as xr
@@ -22,6 +21,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geosam.errors import InputError
+from geosam.grids import geobox_if_any
 from geosam.ground import crs_of
 from geosam.raster.files import CACHE_BYTES
 
@@ -109,7 +109,7 @@ def grid_of_raster(path: str | os.PathLike) -> GeoBox:
 
 def grid_of(array: xr.DataArray) -> GeoBox:
     """Return the grid of a DataArray, or raise InputError where it has none or no CRS."""
-    geobox = array.odc.geobox
+    geobox = geobox_if_any(array)
     if not isinstance(geobox, GeoBox) or geobox.crs is None:
         raise InputError(
             f"The array {array.name or ''} has no georeference, and outlines need one: give it a "

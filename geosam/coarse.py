@@ -27,7 +27,7 @@ widened by its own half width on both sides still has a third."""
 EDGE_PX = 8
 """How far from nodata, in pixels of the model's grid, the learned network is not trusted with thin
 things."""
-NETWORK_BATCH = 4
+NETWORK_BATCH = 2
 """Inputs of the network at once."""
 INDEX_LOGIT = 2.0
 """Evidence, in logits, of an index at its margin: beyond that margin it leaves little doubt."""

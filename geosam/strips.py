@@ -25,8 +25,8 @@ from geosam.grids import geobox_if_any
 from geosam.ground import crs_of
 from geosam.raster.files import CACHE_BYTES
 
-STRIP_PX = 4_000_000
-"""Pixels of a strip: about 100 MB with its labels and probabilities."""
+STRIP_PX = 2_000_000
+"""Pixels of a strip: about 50 MB with its labels and probabilities."""
 MASK_NODATA = 255
 """Nodata of a mask as geosam writes it."""
 

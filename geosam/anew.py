@@ -14,6 +14,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geosam.durable import Draw, Lay, Step
+from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.mosaic import blended
 from geosam.tiles import TileGrid
@@ -83,7 +84,7 @@ def read_part(
     if looks is None:
         return nothing
     seen = looks.working if bands is None else looks.working.sel(band=list(bands))
-    place = covering(part, seen.odc.geobox).slices()
+    place = covering(part, geobox_of(seen)).slices()
     pixels = np.asarray(seen[(..., *place)].values, np.float32)
     out = np.full((len(pixels), window.height, window.width), np.nan, np.float32)
     out[(..., *inside.slices(window))] = pixels
@@ -92,15 +93,15 @@ def read_part(
 
 def _widened(looks: Looks, step: Step, around: Around, margin: int, on: str) -> xr.DataArray:
     """Do a step on a part and a margin around it, and return the part."""
-    box = getattr(looks, on).odc.geobox
+    box = geobox_of(getattr(looks, on))
     wide = around(box.pad(margin, margin)) or looks
     values = step(wide)
-    return values[covering(box, values.odc.geobox).slices()]
+    return values[covering(box, geobox_of(values)).slices()]
 
 
 def _blended(looks: Looks, lay: Lay, on: str) -> xr.DataArray:
-    return on_grid(blended(lay(looks)), getattr(looks, on).odc.geobox)
+    return on_grid(blended(lay(looks)), geobox_of(getattr(looks, on)))
 
 
 def _held(looks: Looks, values: xr.DataArray) -> xr.DataArray:
-    return values[covering(looks.working.odc.geobox, values.odc.geobox).slices()]
+    return values[covering(geobox_of(looks.working), geobox_of(values)).slices()]

@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
 
 from geosam.errors import InputError
+from geosam.grids import geobox_of
 from geosam.prompts.scene_prompts import to_pixels
 
 MARGIN_TILES = 4
@@ -77,7 +78,7 @@ def blank_outside(values: xr.DataArray, aoi: gpd.GeoSeries | None) -> xr.DataArr
     """Set what lies outside the area to NaN, lazily; pixel centres decide."""
     if aoi is None:
         return values
-    geobox = values.odc.geobox
+    geobox = geobox_of(values)
     shapes = list(aoi)
 
     def blank(block: np.ndarray, block_info: dict | None = None) -> np.ndarray:

@@ -20,6 +20,7 @@ from geosam.durable import Step, compute
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError, PromptError
 from geosam.generation_rules import GenerationRules
+from geosam.grids import geobox_if_any, geobox_of
 from geosam.ground import area_m2
 from geosam.job import scene_store
 from geosam.kept import Blocks, cut_blocks, on_grid
@@ -213,14 +214,14 @@ def _set_up(scene: Scene, options: Options, model: Model | None) -> Prepared:
     store: Embeddings = Memory()
     if source is not None:
         store = scene_store(source, views, decision, model, options) or store
-    grid = tile_grid(views.working.odc.geobox, model, options)
+    grid = tile_grid(geobox_of(views.working), model, options)
     return Prepared(views, decision, model, grid, Prompting(), store=store)
 
 
 def _same(scene: Scene, earlier: Answers) -> Prepared:
     """Return what the earlier answers were made with, with a memory of its own."""
     before = earlier.prepared
-    if isinstance(scene, xr.DataArray) and scene.odc.geobox != before.views.scene.odc.geobox:
+    if isinstance(scene, xr.DataArray) and geobox_if_any(scene) != geobox_of(before.views.scene):
         raise OptionError(
             "The earlier answers are of a scene on another grid. Ask without `earlier`, or give their scene."
         )
@@ -296,7 +297,7 @@ def _cut_around(answers: Answers, key: Key) -> xr.DataArray:
     object needs.
     """
     logits, window = answers._blend(key)
-    scene = answers.prepared.views.scene.odc.geobox
+    scene = geobox_of(answers.prepared.views.scene)
     part = scene[_extent(logits, window, answers.prepared.grid.geobox, scene).slices()]
     blocks = cut_blocks(part, CHUNK_PX)
     chunk = partial(_chunk, blocks=blocks, answers=answers, logits=logits, window=window)
@@ -342,13 +343,13 @@ def _chunk(
     if looks is None:
         return np.full((place.height, place.width), np.nan, np.float32)
     water = answers._water(logits, window)(looks)
-    inside = covering(part, water.odc.geobox)
+    inside = covering(part, geobox_of(water))
     return np.asarray(compute(water.data[inside.slices()]))
 
 
 def _laid_out(looks: Looks, logits: np.ndarray, window: Window, grid: GeoBox) -> xr.DataArray:
     """Lay logits of a window of the whole grid out on a part of it, lazily; minus infinity beyond."""
-    box = looks.working.odc.geobox
+    box = geobox_of(looks.working)
     corner = covering(box, grid)
     moved = replace(window, row=window.row - corner.row, col=window.col - corner.col)
     fill = partial(_fill, logits=logits, window=moved)

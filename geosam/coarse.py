@@ -15,7 +15,7 @@ from geosam.stretch import Stretch
 from geosam.thresholds import Threshold, drop_small
 from geosam.tiles import TileGrid, TileGroup, group_tiles
 from geosam.types import CoarseNetwork
-from geosam.windows import blocks_of, read_window
+from geosam.windows import blocks_of, map_around, read_window
 
 NODATA = 255
 """Value of a coarse mask where the scene has no data in any band."""
@@ -27,7 +27,7 @@ widened by its own half width on both sides still has a third."""
 EDGE_PX = 8
 """How far from nodata, in pixels of the model's grid, the learned network is not trusted with thin
 things."""
-NETWORK_BATCH = 4
+NETWORK_BATCH = 2
 """Inputs of the network at once."""
 INDEX_LOGIT = 2.0
 """Evidence, in logits, of an index at its margin: beyond that margin it leaves little doubt."""
@@ -92,16 +92,9 @@ def without_slivers(evidence: xr.DataArray, scene: xr.DataArray) -> xr.DataArray
     that radius fits into stays.
     """
     void = da.map_blocks(_all_nan, _one_band_chunk(scene.data), drop_axis=0, dtype=bool)
-    logits = da.asarray(evidence.data).rechunk(void.chunks)
-    kept = da.map_overlap(
-        _blank_slivers,
-        logits,
-        void,
-        depth=2 * EDGE_PX,
-        boundary=[-MOST_EVIDENCE, False],
-        dtype=np.float32,
-        allow_rechunk=True,
-    )
+    seen = {"logits": da.asarray(evidence.data).rechunk(void.chunks), "void": void}
+    fills = {"logits": -MOST_EVIDENCE, "void": False}
+    kept = map_around(_blank_slivers, seen, fills, 2 * EDGE_PX, np.float32)
     return evidence.copy(data=kept)
 
 
@@ -289,14 +282,8 @@ def finish(water: da.Array, scene: xr.DataArray, min_px: int = MIN_COMPONENT_PX)
     data = _one_band_chunk(scene.data)
     void = da.map_blocks(_all_nan, data, drop_axis=0, dtype=bool)
     water = da.asarray(water).rechunk(void.chunks) & ~void
-    kept = water.map_overlap(
-        _drop_small_inside,
-        depth=min_px,
-        boundary=False,
-        dtype=bool,
-        allow_rechunk=True,
-        min_px=min_px,
-    )
+    drop = partial(_drop_small_inside, min_px=min_px)
+    kept = map_around(drop, {"water": water}, {"water": False}, min_px, bool)
     mask = da.where(void, np.uint8(NODATA), kept.astype(np.uint8))
     y, x = scene.dims[1:]
     coords = {

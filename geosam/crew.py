@@ -81,20 +81,22 @@ class Threads:
     ) -> list[Any]:
         """Do pieces of work; see :class:`Crew`."""
         flying: dict[Any, int] = {}
-        # The pool is waited for, whatever ends the work.
-        with ThreadPoolExecutor(self.workers) as pool:
-            try:
-                return results(
-                    lambda item: pool.submit(function, item),
-                    items, flying, self.most, wait, bar, needs,
-                )  # fmt: skip
-            except KeyboardInterrupt:
-                warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
-                raise
-            finally:
-                for future in flying:
-                    future.cancel()
-                give_back()
+        try:
+            # The pool is waited for, whatever ends the work.
+            with ThreadPoolExecutor(self.workers) as pool:
+                try:
+                    return results(
+                        lambda item: pool.submit(function, item),
+                        items, flying, self.most, wait, bar, needs,
+                    )  # fmt: skip
+                except KeyboardInterrupt:
+                    warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
+                    raise
+                finally:
+                    for future in flying:
+                        future.cancel()
+        finally:
+            give_back()
 
 
 def results(

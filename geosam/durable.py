@@ -23,6 +23,7 @@ from odc.geo.geobox import GeoBox
 from geosam.answers import Answers
 from geosam.clock import Clock
 from geosam.crew import Crew
+from geosam.grids import geobox_of
 from geosam.kept import Kept, KeptPrompts, cut_blocks, group_blocks, on_grid
 from geosam.ledger import Index, Ledger
 from geosam.masks import SKIPPED_NODATA, TileMask
@@ -93,7 +94,7 @@ class Lazy:
 
 def _cut(looks: Looks, values: xr.DataArray, on: str = "working") -> xr.DataArray:
     """Return what a part of the scene has of values of the whole."""
-    window = covering(getattr(looks, on).odc.geobox, values.odc.geobox)
+    window = covering(geobox_of(getattr(looks, on)), geobox_of(values))
     return values[window.slices()]
 
 
@@ -126,7 +127,7 @@ class Durable:
         on
             Which of the looks at the scene has the grid of what it gives.
         """
-        grid = getattr(self.views, on).odc.geobox
+        grid = geobox_of(getattr(self.views, on))
         kept = Kept(Ledger(self.folder / name), cut_blocks(grid, BLOCK_PX), on=on)
         make = partial(_make_block, kept=kept, step=step, around=self.views.around, margin=margin)
         self._fill(kept.ledger, kept.blocks.indices(), make, name)
@@ -165,7 +166,7 @@ class Durable:
 
     def hold(self, values: xr.DataArray, name: str) -> Kept:
         """Keep a raster that is in memory, on the working grid, as it is."""
-        kept = Kept(Ledger(self.folder / name), cut_blocks(values.odc.geobox, BLOCK_PX))
+        kept = Kept(Ledger(self.folder / name), cut_blocks(geobox_of(values), BLOCK_PX))
         for index in sorted(set(kept.blocks.indices()) - kept.ledger.finished()):
             kept.save(index, values.values[kept.blocks.window(index).slices()])
         return kept
@@ -225,7 +226,7 @@ def _make_block(index: Index, kept: Kept, step: Step, around: Around, margin: in
         kept.save(index, np.full((window.height, window.width), NODATA, np.uint8))
         return
     values = step(looks)
-    inside = covering(grid[window.slices()], values.odc.geobox)
+    inside = covering(grid[window.slices()], geobox_of(values))
     kept.save(index, np.asarray(compute(values.data[inside.slices()])))
 
 
@@ -286,7 +287,7 @@ def _draw_group(group: TileGroup, draw: Draw, around: Around, kept: KeptPrompts)
     grid = kept.grid.geobox
     looks, prompts = around(part_of(grid, group.read)), ScenePrompts()
     if looks is not None:
-        corner = covering(looks.working.odc.geobox, grid)
+        corner = covering(geobox_of(looks.working), grid)
         prompts = compute(draw(looks)[group.index]).moved(corner.col, corner.row)
     kept.ledger.save(group.index, to_arrays(prompts))
 
@@ -300,11 +301,7 @@ def _work_on_group(
 
 def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
     """Return the part of a grid that a window and a margin around it cover."""
-    wide = Window(
-        window.row - margin, window.col - margin,
-        window.height + 2 * margin, window.width + 2 * margin,
-    )  # fmt: skip
-    inside = wide.intersection(Window(0, 0, *grid.shape))
+    inside = window.grown(margin).intersection(Window(0, 0, *grid.shape))
     assert inside is not None
     return grid[inside.slices()]
 

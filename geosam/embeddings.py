@@ -24,6 +24,8 @@ from geosam.types import Features, Model, Tile
 
 ENCODED = "encoded"
 """The array (tile_row, tile_col) uint8 that is 1 where a tile is complete."""
+_TILES = ("tile_row", "tile_col")
+"""The axes that count tiles."""
 _PARTS = {
     "model_sha256": "the model's weights",
     "stretch": "the radiometric stretch",
@@ -275,16 +277,11 @@ def _make_arrays(
 ) -> None:
     import zarr
 
-    group, tiles = zarr.open_group(path, mode="w"), ["tile_row", "tile_col"]
+    group = zarr.open_group(path, mode="w")
     shape = tuple(signature["tile_grid"]["shape"])
-    for name, inner in maps.items():
-        axes = [f"{axis}_{name}" for axis in ("channel", "y", "x")][-len(inner) :]
-        group.create_array(
-            name, shape=shape + inner, chunks=(1, 1, *inner), dtype="float16",
-            fill_value=np.nan, dimension_names=[*tiles, *axes],
-        )  # fmt: skip
+    _make_maps(group, maps, shape)
     group.create_array(
-        ENCODED, shape=shape, chunks=(1, 1), dtype="uint8", fill_value=0, dimension_names=tiles
+        ENCODED, shape=shape, chunks=(1, 1), dtype="uint8", fill_value=0, dimension_names=_TILES
     )
     for name, (axis, values) in _coordinates(grid).items():
         group.create_array(name, data=values, dimension_names=[axis])
@@ -293,6 +290,30 @@ def _make_arrays(
         # Not yet in the specification of Zarr 3, but xarray looks for it and warns without it.
         warnings.simplefilter("ignore", UserWarning)
         zarr.consolidate_metadata(path)
+
+
+def _make_maps(
+    group: Any, maps: Mapping[str, tuple[int, ...]], shape: tuple[int, ...]
+) -> Mapping[str, Any]:
+    """Make the arrays of feature maps, which are compressed as Zarr does where nothing is said."""
+    return {
+        name: group.create_array(
+            name, shape=shape + inner, chunks=(1, 1, *inner), dtype="float16", fill_value=np.nan,
+            dimension_names=[*_TILES, *(f"{a}_{name}" for a in ("channel", "y", "x")[-len(inner) :])],
+        )
+        for name, inner in maps.items()
+    }  # fmt: skip
+
+
+def stored_bytes(maps: Mapping[str, np.ndarray]) -> int:
+    """Return what the feature maps of a tile take in a store, compressed as they are there."""
+    import zarr
+
+    group = zarr.open_group(zarr.storage.MemoryStore(), mode="w")
+    arrays = _make_maps(group, {name: values.shape for name, values in maps.items()}, (1, 1))
+    for name, values in maps.items():
+        arrays[name][0, 0] = values
+    return sum(array.nbytes_stored() for array in arrays.values())
 
 
 def _coordinates(grid: TileGrid) -> dict[str, tuple[str, np.ndarray]]:

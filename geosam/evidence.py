@@ -22,6 +22,7 @@ from geosam.coarse import (
 )
 from geosam.decision import Decision
 from geosam.durable import Keep, Step
+from geosam.grids import geobox_of
 from geosam.loading import load_network
 from geosam.mosaic import Mosaic
 from geosam.options import Options
@@ -58,7 +59,7 @@ def _of_index(
     """Return logits of the scene's own pixels, brought to the model's grid."""
     seen = looks.scene if looks.is_refined else looks.working
     found = logits(seen, decision.index, decision.threshold)
-    return refine(found, looks.working.odc.geobox) if looks.is_refined else found
+    return refine(found, geobox_of(looks.working)) if looks.is_refined else found
 
 
 def learned_evidence(views: Views, decision: Decision, options: Options, keep: Keep) -> Step | None:
@@ -82,7 +83,7 @@ def learned_evidence(views: Views, decision: Decision, options: Options, keep: K
 def _network_grid(scene: xr.DataArray) -> TileGrid:
     from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX
 
-    return TileGrid(scene.odc.geobox, COARSE_TILE_PX, COARSE_OVERLAP_PX)
+    return TileGrid(geobox_of(scene), COARSE_TILE_PX, COARSE_OVERLAP_PX)
 
 
 def _asked_network(looks: Looks, on: str, decision: Decision, network: CoarseNetwork) -> Mosaic:

@@ -8,6 +8,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geosam.decision import Decision, decide
+from geosam.grids import geobox_of
 from geosam.ground import resolution_m
 from geosam.models.registry import input_size
 from geosam.opening import as_paths, inspect_source, view_scene
@@ -84,7 +85,7 @@ def _choice(views: Views, decision: Decision, options: Options) -> dict[str, Any
         "prompts": decision.source,
         "index": decision.index,
         "threshold": threshold.value if threshold is not None else None,
-        "resolution_m": pixel_m(views.working.odc.geobox),
+        "resolution_m": pixel_m(geobox_of(views.working)),
         "model": options.model,
         **_tiles(views, options),
         "notes": list(decision.notes),
@@ -96,5 +97,5 @@ def _tiles(views: Views, options: Options) -> dict[str, int | None]:
     if size is None:
         return {"tile_size": None, "overlap": None, "tiles": None}
     overlap = size // 4 if options.overlap is None else options.overlap
-    grid = TileGrid(views.working.odc.geobox, size, overlap)
+    grid = TileGrid(geobox_of(views.working), size, overlap)
     return {"tile_size": size, "overlap": overlap, "tiles": len(grid)}

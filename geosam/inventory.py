@@ -19,6 +19,7 @@ from geosam.errors import InputError, OptionError
 from geosam.export.cog import write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.generation_rules import RULE_NAMES, GenerationRules
+from geosam.grids import geobox_of
 from geosam.ground import pixel_area_m2
 from geosam.job import Job, identity, keep_of, open_job, prepare_job
 from geosam.ledger import Ledger
@@ -180,7 +181,7 @@ def _find(
 ) -> tuple[Pieces, list[TileRow], int]:
     """Find the pieces of all tiles, what became of these, and the pixels with data."""
     geobox = prepared.grid.geobox
-    coarser = pixel_m(geobox) > 1.5 * pixel_m(job.views.scene.odc.geobox)
+    coarser = pixel_m(geobox) > 1.5 * pixel_m(geobox_of(job.views.scene))
     find = partial(find_pieces, rules=rules, geobox=geobox, aoi=job.aoi, margin_px=int(coarser))
     lay = partial(_look_for_pieces, what=tiles_of(prepared, keep), find=find)
     ledger = keep.collect(lay, prepared.grid, prepared.per_side, PIECES)
@@ -206,7 +207,7 @@ def _read(ledger: Ledger, job: Job, prepared: Prepared) -> tuple[Pieces, list[Ti
 
 def _sizes(job: Job, prepared: Prepared, n_valid: int, max_share: float) -> dict[str, Any]:
     """Defaults follow the coarser of the two grids: the model saw nothing finer."""
-    native, working = (pixel_m(g) for g in (job.views.scene.odc.geobox, prepared.grid.geobox))
+    native, working = (pixel_m(g) for g in (geobox_of(job.views.scene), prepared.grid.geobox))
     smallest = MIN_AREA_PX * max(native, working) ** 2
     options = job.options
     return {
@@ -235,7 +236,7 @@ def _write(
             numbers = label_raster(found, job.views.scene)
             write_raster(numbers, job.folder / "labels.tif", kind="labels", overwrite=True)
         if targets.coco is not None:
-            write_coco(job.folder / "coco.json", found, job.views.scene.odc.geobox, overwrite=True)
+            write_coco(job.folder / "coco.json", found, geobox_of(job.views.scene), overwrite=True)
         if targets.quicklook is not None:
             draw_quicklook(job, found, f"{len(found):,} segments")
 

@@ -17,6 +17,7 @@ from geosam.crew import Crew
 from geosam.decision import Decision, decide
 from geosam.durable import Durable
 from geosam.embeddings import EmbeddingStore, open_store, sign
+from geosam.grids import geobox_of
 from geosam.kept import Kept, KeptPrompts
 from geosam.ledger import Index
 from geosam.models.prompter_files import prompter_at_hand
@@ -120,7 +121,7 @@ def scene_store(
     """Open the store of the whole scene, whatever part of it is looked at, where one is asked for."""
     if options.store is None:
         return None
-    factor = zoom_factor(pixel_m(views.scene.odc.geobox), options.resolution)
+    factor = zoom_factor(pixel_m(geobox_of(views.scene)), options.resolution)
     grid = tile_grid(zoom(source.geobox, factor), model, options)
     signature = sign(model, decision.stretch, grid, fingerprint(source))
     return open_store(options.store, model, grid, signature)

@@ -8,6 +8,7 @@ from pathlib import Path
 import geopandas as gpd
 
 from geosam.aoi import part_around, read_aoi
+from geosam.grids import geobox_of
 from geosam.options import Options
 from geosam.raster import Source, Tell, inspect_scene
 from geosam.views import Views, pixel_m, view_source
@@ -44,6 +45,6 @@ def view_scene(
     if options.aoi is None:
         return whole, None
     aoi = read_aoi(options.aoi, source.geobox)
-    coarser = pixel_m(whole.working.odc.geobox) / pixel_m(source.geobox)
+    coarser = pixel_m(geobox_of(whole.working)) / pixel_m(source.geobox)
     part = part_around(aoi, source.geobox, coarser, options.tile_size)
     return view_source(source, options.resolution, part, CHUNK_PX, tell), aoi

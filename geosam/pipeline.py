@@ -20,6 +20,7 @@ from geosam.durable import Draw, Durable, Keep, Lazy, Step, part_of
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError
 from geosam.evidence import EVIDENCE_PX, learned_evidence, water_evidence
+from geosam.grids import geobox_of
 from geosam.loading import load, self_prompted, sized
 from geosam.mosaic import Index, Mosaic, Work
 from geosam.objects import Sight, followed_polygons, object_numbers
@@ -128,7 +129,7 @@ def prepare(
     options = sized(options, model)
     if decision.source == "autosam":
         model = self_prompted(model)
-    grid = tile_grid(views.working.odc.geobox, model, options)
+    grid = tile_grid(geobox_of(views.working), model, options)
     if decision.source == "vector" and not decision.speaks:
         given = read_prompts(options.prompts, grid.geobox)
         return followed(prepare_own(views, decision, model, grid, given, options, store))
@@ -174,12 +175,12 @@ def prepare_own(
 
 def _evidence_in(window: Window, evidence: Step, views: Views) -> np.ndarray:
     """Return what speaks for water in a window of the working grid: (height, width) float32 logits."""
-    geobox = views.working.odc.geobox
+    geobox = geobox_of(views.working)
     looks = views.around(part_of(geobox, window, EVIDENCE_PX))
     if looks is None:
         return np.full((window.height, window.width), -np.inf, np.float32)
     water = evidence(looks)
-    inside = covering(geobox[window.slices()], water.odc.geobox)
+    inside = covering(geobox[window.slices()], geobox_of(water))
     return np.asarray(water[inside.slices()].values)
 
 
@@ -217,7 +218,7 @@ def _draw(
 
 def part_grid(looks: Looks, grid: TileGrid) -> TileGrid:
     """Return those tiles of a scene that touch a part of it."""
-    return TileGrid(looks.working.odc.geobox, grid.size, grid.overlap)
+    return TileGrid(geobox_of(looks.working), grid.size, grid.overlap)
 
 
 def tile_grid(geobox: GeoBox, model: Model, options: Options) -> TileGrid:

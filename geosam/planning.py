@@ -7,8 +7,9 @@ import resource
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -19,9 +20,12 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from scipy.special import expit
 
+from geosam.anew import read_part
 from geosam.decision import Decision, decide
 from geosam.durable import Lazy, part_of
+from geosam.embeddings import stored_bytes
 from geosam.export.cog import write_raster
+from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.loading import load
 from geosam.masks import DONE, SKIPPED_NODATA
@@ -31,6 +35,7 @@ from geosam.options import Options
 from geosam.pipeline import lay_out, prepare, tile_grid, tiles_of
 from geosam.prompting import COARSE_PX, prompt_source
 from geosam.segmentation import group_side
+from geosam.stretch import Stretch
 from geosam.tiles import TileGrid, TileGroup, group_tiles
 from geosam.types import Model, Window
 from geosam.vectors import outlines
@@ -43,6 +48,8 @@ GIVEN = ("vector", "raster", "text")
 """Sources of prompts that are a user's own."""
 SIDE = 2
 """Groups a side at each of them: together they share what lies around, as in a run."""
+WEIGHED = 4
+"""Encoded tiles whose embeddings are compressed, to know how large a store will be."""
 LONG_MINUTES = 8 * 60
 """A run longer than this is worth a thought."""
 ANSWER_BYTES = 9
@@ -70,7 +77,7 @@ class Plan:
     memory_bytes: int
     """What this process has needed for them."""
     store_bytes: int
-    """Of an embedding store of the tiles to encode, before it is compressed."""
+    """Of an embedding store of the tiles to encode, by what a few of them take when compressed."""
     disk_bytes: int
     """Of the unfinished work, at most."""
     free_bytes: int
@@ -107,7 +114,7 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     decision = decide(views, chosen)
     loaded = load(chosen) if isinstance(model, str) else model
     opening = perf_counter() - begun
-    grid = tile_grid(views.working.odc.geobox, loaded, chosen)
+    grid = tile_grid(geobox_of(views.working), loaded, chosen)
     groups = group_tiles(grid, group_side(grid))
     full = with_data(grid, groups, views)
     wet = likely_wet(full, grid, groups, views, decision, chosen)
@@ -117,7 +124,9 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
         looks = [look(lay, kind, chosen) for kind in kinds if kind]
     minutes = (opening + sum(seen.seconds for seen in looks)) / 60
     free = shutil.disk_usage(Path(source.paths[0]).resolve().parent).free
-    return _estimate(loaded, grid, groups, full, looks, minutes, free)
+    encoded = [index for seen in looks for index in seen.encoded]
+    tile_bytes = embedding_bytes(loaded, decision.stretch, views, grid, encoded)
+    return _estimate(tile_bytes, grid, groups, full, looks, minutes, free)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,8 @@ class Look:
     """Tiles of the whole kind that will be encoded."""
     seconds: float
     """What the whole kind will take."""
+    encoded: tuple[Index, ...]
+    """Some of the tiles that were encoded."""
 
 
 def likely_wet(
@@ -147,12 +158,12 @@ def likely_wet(
     """
     if decision.source in (*GIVEN, "none", "autosam"):
         return set(full)
-    small = view_array(views.preview.chunk(), pixel_m(views.preview.odc.geobox))
+    small = view_array(views.preview.chunk(), pixel_m(geobox_of(views.preview)))
     step = prompt_source(small, decision, options, Lazy(small)).coarse
     if step is None:
         return set(full)
     coarse = step(small)
-    return set(_touching(coarse.values == 1, coarse.odc.geobox, grid, groups)) & set(full)
+    return set(_touching(coarse.values == 1, geobox_of(coarse), grid, groups)) & set(full)
 
 
 @dataclass(frozen=True)
@@ -212,7 +223,15 @@ def look(
     seen = sum(n for status, n in statuses.items() if status != SKIPPED_NODATA)
     done = sum(groups.values()) * statuses[DONE] / max(1, seen)
     cold = max(0.0, first - whole / len(sample))
-    return Look(statuses, done, cold + share * whole)
+    encoded = _encoded([mosaic.groups[index] for mosaic, index in sample], answers)
+    return Look(statuses, done, cold + share * whole, tuple(encoded))
+
+
+def _encoded(groups: Sequence[TileGroup], answers: Sequence[Answer]) -> Iterator[Index]:
+    """Give one encoded tile of each group that has any."""
+    for group, answer in zip(groups, answers, strict=True):
+        tiles = zip(group.tiles, answer.tiles, strict=True)
+        yield from islice((tile.index for tile, mask in tiles if mask.status == DONE), 1)
 
 
 def _finish(answer: Answer, mosaic: Mosaic, index: Index, path: Path, options: Options) -> None:
@@ -244,7 +263,7 @@ def part_views(
 def with_data(grid: TileGrid, groups: Mapping[Index, TileGroup], views: Views) -> dict[Index, int]:
     """Return the groups that have any data, and how many of the tiles of each do, by the preview."""
     valid = np.isfinite(views.preview.values).any(axis=0)
-    return _touching(valid, views.preview.odc.geobox, grid, groups)
+    return _touching(valid, geobox_of(views.preview), grid, groups)
 
 
 def _touching(
@@ -293,7 +312,7 @@ def _sample(full: Mapping[Index, int]) -> list[list[Index]]:
 
 
 def _estimate(
-    model: Model,
+    tile_bytes: int,
     grid: TileGrid,
     groups: Mapping[Index, TileGroup],
     full: Mapping[Index, int],
@@ -304,7 +323,7 @@ def _estimate(
     with_pixels = sum(full.values())
     to_encode = round(sum(seen.to_encode for seen in looks))
     memory = _peak_bytes()
-    store = to_encode * _embedding_bytes(model)
+    store = to_encode * tile_bytes
     across = len({col for _, col in groups}) * next(iter(groups.values())).read.height ** 2
     height, width = grid.geobox.shape
     disk = ANSWER_BYTES * across * 2 + round(RESULT_BYTES * height * width * to_encode / len(grid))
@@ -323,11 +342,19 @@ def _estimate(
     )
 
 
-def _embedding_bytes(model: Model) -> int:
-    from geosam.models.features import to_half
+def embedding_bytes(
+    model: Model, stretch: Stretch, views: Views, grid: TileGrid, tiles: Sequence[Index]
+) -> int:
+    """Return what an encoded tile takes in a store, the mean of a few; 0 where none was encoded."""
+    from geosam.models.features import encoder_of, to_half
 
-    maps = to_half(model.encode(np.full((1, 3, model.size, model.size), 0.5, np.float32)))
-    return sum(values.nbytes for values in maps.values())
+    sizes = []
+    for index in tiles[:: max(1, len(tiles) // WEIGHED)][:WEIGHED]:
+        read = grid.tile(index).read
+        pixels = stretch.apply(read_part(read, views.around, grid.geobox, stretch.bands))
+        maps = to_half(encoder_of(model).encode(pixels[None]))
+        sizes.append(stored_bytes({name: values[0] for name, values in maps.items()}))
+    return round(np.mean(sizes)) if sizes else 0
 
 
 def _peak_bytes() -> int:

@@ -19,6 +19,7 @@ from geosam.coarse import (
 from geosam.decision import Decision
 from geosam.durable import Keep, Step
 from geosam.evidence import EVIDENCE_PX, learned_evidence, water_evidence, weighed
+from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
@@ -58,7 +59,7 @@ class Prompting:
         """Return what prompts the model in a part of a scene, whose working grid is `grid`."""
         given = self.given
         if given is not None:
-            window = covering(looks.working.odc.geobox, grid)
+            window = covering(geobox_of(looks.working), grid)
             given = given.within(window).moved(-window.col, -window.row)
         coarse = None if self.coarse is None else self.coarse(looks)
         return PromptSource(
@@ -75,8 +76,8 @@ def prompt_source(views: Views, decision: Decision, options: Options, keep: Keep
     if decision.witness is not None:
         evidence = partial(water_evidence, decision=decision, learned=learned)
     if decision.source == "vector":
-        given = read_prompts(options.prompts, views.working.odc.geobox)
-        drawn = partial(_burned, given=given, grid=views.working.odc.geobox)
+        given = read_prompts(options.prompts, geobox_of(views.working))
+        drawn = partial(_burned, given=given, grid=geobox_of(views.working))
         return Prompting(given=given, evidence=weighed(evidence, drawn, decision, learned))
     coarse = _coarse(views, options, decision, evidence, keep)
     return Prompting(
@@ -101,7 +102,7 @@ def _rule(decision: Decision, options: Options) -> PromptRule:
 
 def _burned(looks: Looks, given: ScenePrompts, grid: GeoBox) -> xr.DataArray:
     """Return the polygons of prompts as a coarse mask."""
-    box = looks.working.odc.geobox
+    box = geobox_of(looks.working)
     corner = covering(box, grid)
     return on_grid(dense_mask(given.moved(-corner.col, -corner.row), box), box)
 
@@ -113,7 +114,7 @@ def _coarse(
     if decision.source != "raster":
         assert evidence is not None
         return keep.raster(partial(_of_evidence, evidence=evidence), "coarse", COARSE_PX)
-    check_coarse(options.prompts, views.working.odc.geobox)
+    check_coarse(options.prompts, geobox_of(views.working))
     hinted = partial(_hint, path=options.prompts)
     if evidence is None:
         return keep.raster(hinted, "coarse")
@@ -127,7 +128,7 @@ def _coarse(
 
 
 def _hint(looks: Looks, path: str) -> xr.DataArray:
-    return coarse_from_raster(read_coarse(path, looks.working.odc.geobox), looks.working)
+    return coarse_from_raster(read_coarse(path, geobox_of(looks.working)), looks.working)
 
 
 def _of_evidence(looks: Looks, evidence: Step) -> xr.DataArray:

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from geosam.grids import geobox_of
 from geosam.tasks import task
 from geosam.tiles import anchor
 from geosam.types import Window
@@ -32,9 +33,9 @@ def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     -------
     DataArray (y, x) float32 on the scene's grid, NaN where the scene has no data in any band.
     """
-    geobox = scene.odc.geobox
+    geobox = geobox_of(scene)
     pixels, known = blocks_of(scene), blocks_of(values)
-    factor = _factor(values.odc.geobox, geobox)
+    factor = _factor(geobox_of(values), geobox)
     row, col = (start % max(1, round(factor)) for start in anchor(geobox))
     lead = (row, col) if factor > 1 else (0, 0)
     blocks = [

@@ -21,6 +21,7 @@ from geosam.evidence import EVIDENCE_PX
 from geosam.export.cog import as_stored, write_raster
 from geosam.export.geopackage import write_geopackage
 from geosam.export.quicklook import quicklook
+from geosam.grids import geobox_of
 from geosam.heap import give_back
 from geosam.job import Job, all_prompts, identity, keep_of, open_job, prepare_job
 from geosam.kept import Kept
@@ -118,7 +119,7 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
     """Segment, write probability and mask into the folder of unfinished work."""
     logits = segment_prepared(prepared, keep)
     water = partial(_stored, water=water_probability(logits), aoi=job.aoi)
-    coarser = prepared.grid.geobox.resolution.x / job.views.scene.odc.geobox.resolution.x
+    coarser = prepared.grid.geobox.resolution.x / geobox_of(job.views.scene).resolution.x
     margin = int(np.ceil(EVIDENCE_PX * max(1.0, abs(coarser))))
     stored = keep.raster(water, "probability", margin, "scene")
     with job.clock.time("write"):
@@ -180,7 +181,7 @@ def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
     return measure_rivers(
         rivers,
         edge=edge,
-        pixel_m=pixel_m(job.views.scene.odc.geobox),
+        pixel_m=pixel_m(geobox_of(job.views.scene)),
         spacing=options.spacing,
         spur=options.spur,
         join_gap=options.join_gap,
@@ -192,7 +193,7 @@ def _measure(job: Job, rivers: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
 def _outline_settings(job: Job, prepared: Prepared) -> dict[str, Any]:
     """Defaults follow the coarser of the two grids: the model saw nothing finer."""
     options = job.options
-    native, working = (pixel_m(g) for g in (job.views.scene.odc.geobox, prepared.grid.geobox))
+    native, working = (pixel_m(g) for g in (geobox_of(job.views.scene), prepared.grid.geobox))
     smallest = MIN_AREA_PX * max(native, working) ** 2
     smooth = COARSER_SIMPLIFY_PX * working if working > 2 * native else None
     return {

@@ -14,7 +14,6 @@ from typing import Any
 import dask
 import geopandas as gpd
 import numpy as np
-import odc.geo.xr  # noqa: F401  (registers the .odc accessor)
 import rasterio
 import rasterio.features
 import xarray as xr
@@ -22,12 +21,13 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geosam.errors import InputError
+from geosam.grids import geobox_if_any
 from geosam.ground import crs_of
 from geosam.raster.files import CACHE_BYTES
 from geosam.reader import open_reader
 
-STRIP_PX = 4_000_000
-"""Pixels of a strip: about 100 MB with its labels and probabilities."""
+STRIP_PX = 2_000_000
+"""Pixels of a strip: about 50 MB with its labels and probabilities."""
 MASK_NODATA = 255
 """Nodata of a mask as geosam writes it."""
 
@@ -110,7 +110,7 @@ def grid_of_raster(path: str | os.PathLike) -> GeoBox:
 
 def grid_of(array: xr.DataArray) -> GeoBox:
     """Return the grid of a DataArray, or raise InputError where it has none or no CRS."""
-    geobox = array.odc.geobox
+    geobox = geobox_if_any(array)
     if not isinstance(geobox, GeoBox) or geobox.crs is None:
         raise InputError(
             f"The array {array.name or ''} has no georeference, and outlines need one: give it a "

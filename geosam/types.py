@@ -49,6 +49,11 @@ class Window:
         width = min(self.col_end, other.col_end) - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
+    def grown(self, margin: int) -> Window:
+        """Return the rectangle with a margin on all sides."""
+        row, col = self.row - margin, self.col - margin
+        return Window(row, col, self.height + 2 * margin, self.width + 2 * margin)
+
     def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
         """Return (row, column) slices, counted from the first pixel of `origin`."""
         row0, col0 = (origin.row, origin.col) if origin else (0, 0)

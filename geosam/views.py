@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geosam.errors import InputError
+from geosam.grids import geobox_if_any, geobox_of
 from geosam.ground import resolution_m
 from geosam.raster import Source, Tell, coarsen, is_void, preview, read
 from geosam.tiles import zoom, zoom_factor
@@ -110,7 +111,7 @@ def _look(
     look = partial(read, source, chunks=chunks, tell=tell)
     scene = look(geobox=native)
     working = scene if factor == 1 else look(geobox=zoom(native, factor))
-    return Looks(scene, working, partial(look, geobox=zoom(working.odc.geobox, 2)))
+    return Looks(scene, working, partial(look, geobox=zoom(geobox_of(working), 2)))
 
 
 def _around_source(
@@ -145,7 +146,7 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
         If it has no CRS or band names.
     """
     scene = scene if scene.dtype.kind == "f" else scene.astype("float32")
-    geobox = scene.odc.geobox
+    geobox = geobox_if_any(scene)
     if geobox is None or geobox.crs is None:
         raise InputError(
             "The scene has no CRS. Assign one, for example scene.odc.assign_crs('EPSG:32633')."
@@ -164,10 +165,12 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
 
 
 def _around_array(part: GeoBox, whole: Looks) -> Looks:
-    """Cut a part out of the looks at the whole."""
+    """Cut a part out of the looks at the whole, whole pixels of the scene as a file is read."""
+    native = geobox_of(whole.scene)
+    near = native[covering(part, native).slices()]
 
     def cut(view: xr.DataArray) -> xr.DataArray:
-        return view[(..., *covering(part, view.odc.geobox).slices())]
+        return view[(..., *covering(near, geobox_of(view)).slices())]
 
     return Looks(cut(whole.scene), cut(whole.working), lambda: cut(whole.wider))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
+from numpy.typing import DTypeLike
 
 from geosam.tasks import task
 from geosam.types import Window
@@ -39,9 +40,9 @@ class Blocks:
         return Window(row, col, int(self.rows[i + 1]) - row, int(self.cols[j + 1]) - col)
 
 
-def blocks_of(raster: xr.DataArray) -> Blocks:
+def blocks_of(raster: xr.DataArray | da.Array) -> Blocks:
     """Return the chunks of a raster (..., y, x), lazy or in memory; all bands stay together."""
-    data = da.asarray(raster.data)
+    data = da.asarray(raster.data if isinstance(raster, xr.DataArray) else raster)
     lead = data.shape[:-2]
     data = data.rechunk(dict.fromkeys(range(len(lead)), -1))
     heights, widths = data.chunks[-2:]
@@ -77,6 +78,57 @@ def read_window(blocks: Blocks, window: Window, fill: float = np.nan) -> Delayed
     windows = [block for block, _ in found]
     place = task(_place, windows=windows, window=window, shape=shape, dtype=blocks.dtype, fill=fill)
     return place([delayed for _, delayed in found])
+
+
+def map_around(
+    function: Callable[..., np.ndarray],
+    rasters: Mapping[str, da.Array],
+    fills: Mapping[str, float],
+    margin: int,
+    dtype: DTypeLike,
+) -> da.Array:
+    """Call a function with every chunk of some rasters and what lies around it.
+
+    Unlike :func:`dask.array.map_overlap` it leaves no circles of references behind, in which the
+    pixels of a piece of work would outlive it.
+
+    Parameters
+    ----------
+    function
+        Takes a window of each raster by name, and gives as many pixels.
+    rasters
+        (y, x) each, on one grid; the chunks of the first are those of the result.
+    fills
+        Values where a window overhangs a raster.
+    margin
+        Pixels around a chunk that are seen with it, and whose results are dropped.
+    dtype
+        Of what the function gives.
+
+    Returns
+    -------
+    dask.array.Array
+        (y, x).
+    """
+    layers = {name: blocks_of(raster) for name, raster in rasters.items()}
+    inside = task(_call_inside, function=function, margin=margin)
+
+    def block(window: Window) -> da.Array:
+        wide = window.grown(margin)
+        seen = {name: read_window(layer, wide, fills[name]) for name, layer in layers.items()}
+        return da.from_delayed(inside(**seen), (window.height, window.width), dtype)
+
+    first = next(iter(layers.values()))
+    n_rows, n_cols = first.tasks.shape
+    return da.block([[block(first.window(i, j)) for j in range(n_cols)] for i in range(n_rows)])
+
+
+def _call_inside(
+    function: Callable[..., np.ndarray], margin: int, **seen: np.ndarray
+) -> np.ndarray:
+    found = function(**seen)
+    height, width = found.shape
+    return found[margin : height - margin, margin : width - margin]
 
 
 def _touched(starts: np.ndarray, first: int, end: int) -> range:

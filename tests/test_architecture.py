@@ -137,6 +137,16 @@ def test_no_module_imports_another_in_a_circle():
         visit(module, [])
 
 
+def test_no_module_asks_a_raster_for_its_grid_in_a_way_that_keeps_its_pixels():
+    wrong = [
+        f"{module}:{node.lineno}"
+        for module in FILES
+        for node in ast.walk(ast.parse(FILES[module].read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(".odc.geobox")
+    ]
+    assert wrong == [], "use geosam.grids.geobox_of"
+
+
 def test_no_module_prints():
     wrong = [
         f"{module}:{node.lineno}"

@@ -1,7 +1,8 @@
 """Blocks kept on disk are those that one lazy graph gives, whoever makes them and in whatever bands."""
 
+import gc
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import dask.array as da
@@ -12,13 +13,16 @@ from odc.geo.geobox import GeoBox
 from test_mosaic import BOX, field_of
 
 from geosam.clock import Clock
+from geosam.coarse import finish
 from geosam.crew import Threads
-from geosam.durable import Durable
+from geosam.durable import Durable, _make_block
+from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.ledger import Ledger
 from geosam.masks import TileMask
 from geosam.mosaic import Answer, Mosaic, Work, accumulate, blended
 from geosam.progress import SILENT
+from geosam.regrid import onto_scene
 from geosam.sweep import sweep
 from geosam.tiles import TileGrid, around, group_tiles
 from geosam.views import Looks, Views, _around_array, covering
@@ -123,6 +127,38 @@ def test_a_block_that_is_the_same_everywhere_is_kept_as_one_value(keep, monkeypa
     np.testing.assert_array_equal(kept.lazy().values, values)
     sizes = {path.name: path.stat().st_size for path in (keep.folder / "values").iterdir()}
     assert sizes["0_0.npz"] < sizes["0_1.npz"] / 5
+
+
+def test_pixels_do_not_outlive_the_work_on_a_block(keep):
+    def step(looks):
+        water = onto_scene(kept(looks).astype("float32"), looks.scene)
+        return finish(da.asarray(water.data) > 1, looks.working)
+
+    kept = keep.raster(partial(_plain, dtype="uint8"), "values")
+    make = partial(
+        _make_block, kept=replace(kept, ledger=Ledger(keep.folder / "water")),
+        step=step, around=keep.views.around, margin=12,
+    )  # fmt: skip
+    gc.collect()
+    gc.disable()
+    try:
+        make((0, 0))
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        held = {id(a): a.nbytes for o in gc.garbage for a in gc.get_referents(o) if is_array(a)}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert sum(held.values()) < BOX.shape[0] * BOX.shape[1] / 10
+
+
+def is_array(value):
+    return isinstance(value, np.ndarray)
+
+
+def _plain(looks, dtype):
+    return on_grid(looks.working.data[0].astype(dtype), geobox_of(looks.working))
 
 
 def test_a_part_of_another_grid_covers_what_was_asked_for():

@@ -18,6 +18,7 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from geosam.errors import DiskFullError, OptionError, OutputError
+from geosam.grids import geobox_of
 from geosam.raster.files import CACHE_BYTES
 from geosam.workspace import check_writable, disk_is_full
 
@@ -167,7 +168,7 @@ class _Sink:
 
 
 def _stream(stored: xr.DataArray, path: Path, form: Format) -> None:
-    geobox = stored.odc.geobox
+    geobox = geobox_of(stored)
     profile = {
         "driver": "GTiff", "dtype": form.dtype, "count": stored.shape[0], "nodata": form.nodata,
         "height": geobox.shape[0], "width": geobox.shape[1], "crs": str(geobox.crs),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
-import odc.geo.xr  # noqa: F401  (registers the .odc accessor)
 import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geosam.errors import InputError
 from geosam.export.pictures import save
+from geosam.grids import geobox_if_any
 from geosam.ground import crs_of, moved, resolution_m
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _grid(preview: Any, geobox: GeoBox | None) -> GeoBox:
             f"The preview has the shape {preview.shape} and needs (1 or 3 bands, rows, cols)."
         )
     if geobox is None and isinstance(preview, xr.DataArray):
-        geobox = preview.odc.geobox
+        geobox = geobox_if_any(preview)
     if geobox is None or geobox.crs is None:
         raise InputError("The preview has no grid with a CRS: give it with geobox=.")
     return geobox

@@ -9,6 +9,7 @@ import xarray as xr
 from rasterio.features import shapes
 
 from geosam.errors import PromptError
+from geosam.grids import geobox_if_any
 
 
 def mask_prompts(masks: xr.DataArray) -> gpd.GeoDataFrame:
@@ -29,7 +30,7 @@ def mask_prompts(masks: xr.DataArray) -> gpd.GeoDataFrame:
     PromptError
         If the raster has no CRS, is not of whole numbers, or is empty.
     """
-    geobox = masks.odc.geobox
+    geobox = geobox_if_any(masks)
     if geobox is None or geobox.crs is None:
         raise PromptError(
             "The masks have no CRS. Assign one, for example masks.odc.assign_crs('EPSG:32633')."

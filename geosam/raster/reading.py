@@ -15,8 +15,8 @@ from geosam.raster.resample import AxisMap, axis_maps, weighted_means
 from geosam.raster.validity import ValidMask, source_window
 from geosam.types import Window
 
-_STRIP_PX = 2_000_000
-"""Source pixels held at once while a grid is made coarser: 32 MB for four bands of float32."""
+_STRIP_PX = 1_000_000
+"""Source pixels held at once while a grid is made coarser: 16 MB for four bands of float32."""
 
 
 def read_block(

@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geosam.errors import InputError
+from geosam.grids import geobox_of
 from geosam.raster.faults import Tell, read_what_can_be
 from geosam.raster.parts import is_blank
 from geosam.raster.reading import read_block
@@ -174,7 +175,7 @@ def coarsen(scene: xr.DataArray, factor: int) -> xr.DataArray:
     """
     from geosam.tiles import anchor, zoom
 
-    geobox = scene.odc.geobox
+    geobox = geobox_of(scene)
     target = zoom(geobox, factor)
     lead = [start % factor for start in anchor(geobox)]
     sides = zip(lead, geobox.shape, target.shape, strict=True)

@@ -10,6 +10,7 @@ import rasterio.features
 import shapely
 import xarray as xr
 
+from geosam.grids import geobox_of
 from geosam.tasks import task
 from geosam.windows import blocks_of
 
@@ -34,7 +35,7 @@ def label_raster(segments: gpd.GeoDataFrame, scene: xr.DataArray) -> xr.DataArra
     """
     import dask.array as da
 
-    blocks, geobox = blocks_of(scene), scene.odc.geobox
+    blocks, geobox = blocks_of(scene), geobox_of(scene)
     # Large ones first, so that what lies inside them is drawn over them.
     order = np.argsort(-segments.area_m2.to_numpy(), kind="stable")
     shapes = segments.geometry.to_numpy()[order]

@@ -252,9 +252,10 @@ def _wrap(pixels: np.ndarray, geobox: GeoBox, nodata: float) -> xr.DataArray:
 
 def _write(path: Path, raster: xr.DataArray) -> None:
     import rasterio
-    from odc.geo.xr import ODCExtension  # noqa: F401  (the accessor `odc`)
 
-    geobox = raster.odc.geobox
+    from geosam.grids import geobox_of
+
+    geobox = geobox_of(raster)
     profile = {
         "driver": "GTiff",
         "dtype": str(raster.dtype),

@@ -124,3 +124,17 @@ def test_a_mask_of_a_part_is_that_of_the_lazy_whole():
         GeoBox.from_bbox(drawn.bounds, "EPSG:32633", resolution=10), scene_of(pixels).odc.geobox
     )
     assert (inside.height, inside.width) == (90, 20)
+
+
+@pytest.mark.parametrize(
+    "window", [Window(37, 51, 70, 111), Window(0, 1, 1, 1), Window(5, 0, 96, 33)]
+)
+def test_a_part_that_is_shown_finer_holds_whole_pixels_of_the_scene(window):
+    scene = scene_of(np.random.default_rng(0).random((3, 60, 80), np.float32))
+    views = view_array(scene, 5)
+    finer = views.working.odc.geobox
+    looks = views.around(finer[window.slices()])
+    assert looks.is_refined
+    assert looks.working.shape[1:] == tuple(2 * n for n in looks.scene.shape[1:])
+    assert looks.working.odc.geobox.boundingbox == looks.scene.odc.geobox.boundingbox
+    assert (looks.working.values[:, ::2, ::2] == looks.scene.values).all()

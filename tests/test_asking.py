@@ -10,6 +10,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from rasterio.features import rasterize
 from scipy import ndimage
 
 import geosam
@@ -283,3 +284,28 @@ def test_no_prompts_and_a_scene_of_another_grid(blobs):
         first.choose({1: 3})
     with pytest.raises(OptionError, match="another grid"):
         ask(scene_of(blobs[:100]), clicks(scene, (25.5, 25.5)), earlier=first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_river_eight_tiles_long_is_one_polygon_from_one_click(seed):
+    """With `river-tiny` as it ships, and near infrared; land and water are noisy."""
+    rng, shape = np.random.default_rng(seed), (320, 1728)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    middle = 160 + 70 * np.sin(x / 150) + 20 * np.sin(x / 61 + 1)
+    water = abs(y - middle) < 10 + 3 * np.sin(x / 90)
+    cover = ndimage.gaussian_filter(rng.normal(size=shape), 12)
+    land = np.array([900, 1000, 700, 3000])[:, None, None] * (1 + 0.18 * cover / cover.std())
+    pixels = np.where(water, np.array([350, 500, 450, 120])[:, None, None], land)
+    pixels *= 1 + 0.06 * rng.normal(size=pixels.shape)
+    geobox = GeoBox(shape, NORTH_UP, "EPSG:32633")
+    coords = {"band": ["red", "green", "blue", "nir"], **xr_coords(geobox)}
+    scene = xr.DataArray(pixels.astype("float32"), coords=coords, dims=("band", "y", "x"))
+    row = int(np.flatnonzero(water[:, 60]).mean())
+    click = gpd.GeoSeries([shapely.Point(*NORTH_UP @ (60.5, row + 0.5))], crs="EPSG:32633")
+    answer = geosam.ask(scene, click)
+    assert answer.prepared.grid.geobox.shape[1] > 8 * answer.prepared.grid.size
+    river = answer.outlines.geometry[0]
+    assert river.geom_type == "Polygon"
+    found = rasterize([river], out_shape=shape, transform=NORTH_UP) == 1
+    assert (found & water).sum() / (found | water).sum() >= 0.9

@@ -10,9 +10,10 @@ import numpy as np
 from geosam.anew import read_part
 from geosam.decoding import decode_clicks
 from geosam.embeddings import Embeddings
-from geosam.following import connected, follow
+from geosam.following import follow
 from geosam.generation import masks_at
 from geosam.generation_rules import GenerationRules
+from geosam.joined import keep_joined, mark
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.control_points import control_points, seed_for
 from geosam.prompts.scene_prompts import ScenePrompts, polygon_mask, tile_prompts
@@ -26,12 +27,8 @@ ENTRY_CLICKS = 3
 """Clicks on each part of an object that enters a tile from beside."""
 MOST_ENTRY_CLICKS = 6
 """Clicks on all of them together."""
-LEAST_LOGIT = 0.01
-"""What holds an object together is surer than this: less is 0.5 once it is rounded for a file."""
 SURE_LOGIT = 6.0
 """Logit of masks whose edges were moved to those of the picture, where the model's own lie elsewhere."""
-NEAR_PX = 2
-"""How far from a mask a click may lie and still be on it."""
 
 
 @dataclass(frozen=True)
@@ -227,8 +224,8 @@ def blend_object(
     clicks = mine.points[mine.labels == 1] - [window.col, window.row]
     if len(clicks) and not len(mine.boxes):
         drawn = polygon_mask(mine, window, number)
-        seeds = _marks(clicks, blended.shape)
-        blended = _keep(blended, seeds if drawn is None else seeds | drawn)
+        seeds = mark(clicks, blended.shape)
+        blended = keep_joined(blended, seeds if drawn is None else seeds | drawn)
     return blended, window
 
 
@@ -304,23 +301,7 @@ def _entry_clicks(entered: np.ndarray, tile: Tile) -> np.ndarray:
 
 def _joined(logits: np.ndarray, prompts: PixelPrompts) -> np.ndarray:
     """Keep what is connected to a click for the object."""
-    return _keep(logits, _marks(prompts.points[0][prompts.labels[0] == 1], logits.shape))
-
-
-def _keep(logits: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Take the parts of a mask that hold no seed out of it; all stay where none does."""
-    mask = logits > LEAST_LOGIT
-    kept = connected(mask, seeds & mask)
-    return np.where((logits > 0) & ~kept, -np.abs(logits), logits) if kept.any() else logits
-
-
-def _marks(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the pixels near points, (y, x) bool."""
-    marks = np.zeros(shape, bool)
-    for x, y in np.floor(points).astype(int):
-        rows, cols = (slice(max(0, at - NEAR_PX), max(0, at + NEAR_PX + 1)) for at in (y, x))
-        marks[rows, cols] = True
-    return marks
+    return keep_joined(logits, mark(prompts.points[0][prompts.labels[0] == 1], logits.shape))
 
 
 def _around(answer: ObjectMask, grid: TileGrid) -> Window:

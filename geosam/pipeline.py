@@ -169,7 +169,7 @@ def prepare_own(
         evidence = partial(water_evidence, decision=decision, learned=learned)
         find = partial(_evidence_in, evidence=evidence, views=views)
         given = with_water_meant(given, find, grid.geobox)
-    prompts, batch_size = Prompting(given=given), options.batch_size or 1
+    prompts, batch_size = Prompting(given=given, joined=True), options.batch_size or 1
     return Prepared(views, decision, model, grid, prompts, batch_size, store or Memory())
 
 

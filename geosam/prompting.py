@@ -54,6 +54,8 @@ class Prompting:
     """Gives the logits that speak for water beside the model."""
     unprompted: bool = False
     """Whether every tile is decoded without any prompt, or prompts itself."""
+    joined: bool = False
+    """Whether only what hangs together with a prompt is meant, as with a user's own."""
 
     def of(self, looks: Looks, grid: GeoBox) -> PromptSource:
         """Return what prompts the model in a part of a scene, whose working grid is `grid`."""
@@ -63,7 +65,7 @@ class Prompting:
             given = given.within(window).moved(-window.col, -window.row)
         coarse = None if self.coarse is None else self.coarse(looks)
         return PromptSource(
-            coarse, self.rule, given, self.dense, self.boxes, unprompted=self.unprompted
+            coarse, self.rule, given, self.dense, self.boxes, self.unprompted, self.joined
         )
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from geosam.embeddings import Embeddings
+from geosam.joined import keep_asked
 from geosam.masks import SKIPPED_NO_PROMPT, segment_tiles
 from geosam.mosaic import Answer, Index, Mosaic, Work, accumulate, read_tiles
 from geosam.prompts.automatic import NODATA, PromptRule, prompts_from_coarse
@@ -47,6 +48,8 @@ class PromptSource:
     """Whether boxes are given to the model."""
     unprompted: bool = False
     """Whether every tile is decoded without any prompt, or prompts itself."""
+    joined: bool = False
+    """Whether only what hangs together with a prompt is meant."""
 
 
 def group_side(grid: TileGrid) -> int:
@@ -89,7 +92,9 @@ def segmentation(
     store
         Where features are kept and looked for.
     """
-    segment = partial(_segment_group, overlap=grid.overlap, batch_size=batch_size)
+    segment = partial(
+        _segment_group, overlap=grid.overlap, batch_size=batch_size, joined=prompts.joined
+    )
     work = group_work(scene, segment, model, stretch, prompts, drawn, store)
     return Mosaic(grid, group_tiles(grid, per_side), work)
 
@@ -156,12 +161,17 @@ def _segment_group(
     store: Embeddings | None,
     batch_size: int,
     overlap: int,
+    joined: bool,
 ) -> Answer:
     shown, asked = look(*inputs, group=group)
     embed = None if store is None else store.embedder(model, group.tiles)
     masks = segment_tiles(model, shown, asked, batch_size=batch_size, embed=embed)
     skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
-    planes = accumulate(group, [mask.logits for mask in masks], skipped, overlap)
+    answers = [mask.logits for mask in masks]
+    if joined:
+        pairs = zip(answers, asked, strict=True)
+        answers = [a if a is None else keep_asked(a, prompts) for a, prompts in pairs]
+    planes = accumulate(group, answers, skipped, overlap)
     return Answer(planes, tuple(replace(mask, logits=None) for mask in masks))
 
 

@@ -26,6 +26,7 @@ from geosam.heap import give_back
 from geosam.job import Job, all_prompts, identity, keep_of, open_job, prepare_job
 from geosam.kept import Kept
 from geosam.loading import load, sized
+from geosam.masks import DONE, FAILED
 from geosam.options import Options
 from geosam.pipeline import SEGMENT, Prepared, segment_prepared
 from geosam.probability import mask_of_stored, water_probability
@@ -155,15 +156,16 @@ def _stored(looks: Looks, water: Step, aoi: gpd.GeoSeries | None) -> xr.DataArra
 
 
 def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, gpd.GeoDataFrame]:
-    tiles = tile_table(rows, prepared)
+    # Of a large scene most tiles are skipped, and say nothing of outlines.
+    rated = tile_table([row for row in rows if row[1].status in (DONE, FAILED)], prepared)
     with job.clock.time("outlines"):
         rivers = outlines(
-            job.folder / "probability.tif", predicted_iou=tiles, **_outline_settings(job, prepared)
+            job.folder / "probability.tif", predicted_iou=rated, **_outline_settings(job, prepared)
         )
     layers = {
         "outlines": rivers,
         "islands": islands(rivers),
-        "tiles": tiles.drop(columns="predicted_iou"),
+        "tiles": tile_table(rows, prepared).drop(columns="predicted_iou"),
     }
     if not job.options.rivers:
         return layers

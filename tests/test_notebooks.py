@@ -128,7 +128,7 @@ def test_what_the_second_notebook_says_of_held_out_scenes_is_so(tmp_path):
             for name in ("as shipped", "decoder tuned", "prompts learnt")
         )
         assert decoder.precision > shipped.precision
-        assert learnt.IoU > shipped.IoU + 0.1
+        assert learnt.IoU > shipped.IoU + 0.05
         assert learnt.recall > decoder.recall
 
 

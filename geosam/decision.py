@@ -96,6 +96,7 @@ def decide(views: Views, options: Options, *, own: bool = False) -> Decision:
         decision = replace(decision, index=index, threshold=threshold, witness=witness)
         if _network_knows(decision, threshold):
             decision = replace(decision, renditions=(decision.stretch,))
+            notes.append(_BESIDE)
     elif witness == "learned" and composite == COLOUR_INFRARED:
         decision = replace(decision, renditions=(decision.stretch,))
     elif witness in ("hsv", "learned"):
@@ -115,6 +116,9 @@ _INSTEAD = (
     "Prompts: the learned network, since the index does not part water from land; it still speaks "
     "against water."
 )
+
+
+_BESIDE = "The learned network has a word beside the index, an eighth of what it says."
 
 
 def _gives_way(decision: Decision, threshold: Threshold, options: Options) -> bool:

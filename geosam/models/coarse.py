@@ -16,6 +16,8 @@ COARSE_TILE_PX = 512
 """Side of the network's input here. It takes any multiple of 32; larger tiles see more context."""
 COARSE_OVERLAP_PX = 128
 """Pixels that neighbouring inputs share."""
+INFRARED = "nir"
+"""Of the bands that a network sees: then it is the one that learned what water looks like there."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,6 @@ class LearnedCoarse:
             batch = self.placement.send(pixels)
             logits = self.network(batch.contiguous(memory_format=torch.channels_last))
             return logits[:, 0].float().cpu().numpy()
-
-
-INFRARED = "nir"
-"""Of the bands that a network sees: then it is the one that learned what water looks like there."""
 
 
 def load_learned(

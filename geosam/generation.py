@@ -5,7 +5,7 @@ Kirillov et al. 2023, Segment Anything, https://arxiv.org/abs/2304.02643, append
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -30,6 +30,11 @@ NEAR_SHAPE_PX, NEAR_SHAPE = 8, 0.25
 """Pixels around the box of a shape in which an answer counts: at least, and of its longer side."""
 FAR_LOGIT = -32.0
 """Logit of what is denied."""
+FAINT = 0.5
+"""Share of the contrast that an edge must have which is enough to go on with what another tile is sure of."""
+CUT_PX = 4
+"""Pixels from the edge of what a tile sees within which a mask counts as cut by it: models shy away
+from the edge of what they see."""
 MOST_OF_PICTURE = 0.95
 """Share of a picture from which on a mask is of the picture and not of something in it."""
 
@@ -49,6 +54,8 @@ class GeneratedMask:
     pixels from the outer corner of the first."""
     crop: Window
     """The part of the picture that it was seen in."""
+    sure: bool = True
+    """Whether its edge has the contrast that is wanted: a faint one only goes on with what is sure."""
 
     @property
     def confidence(self) -> float:
@@ -63,6 +70,7 @@ def generate_masks(
     valid: np.ndarray | None = None,
     features: Features | None = None,
     part: Window | None = None,
+    goes_on: bool = False,
 ) -> list[GeneratedMask]:
     """Find masks of everything in one picture.
 
@@ -81,6 +89,10 @@ def generate_masks(
     part
         What a mask must reach into; all of the picture by default. What lies elsewhere is not asked
         about, where that is known before.
+    goes_on
+        The picture is a tile of something larger. Masks that reach its edge are parts of objects then:
+        their boxes, which the tile cuts alike, do not make them the same, and those with a faint
+        edge come back as well.
 
     Returns
     -------
@@ -103,7 +115,8 @@ def generate_masks(
         there = features if layer == 0 else None
         inner = wanted.intersection(crop)
         if inner is not None:
-            found += _masks_of_crop(model, pixels, rules, known, (layer, crop, inner), there)
+            place = layer, crop, inner
+            found += _masks_of_crop(model, pixels, rules, known, place, there, goes_on)
     if len(crops) > 1:
         found = _best(
             found, [-mask.crop.height * mask.crop.width for mask in found], rules.crop_nms_thresh
@@ -208,6 +221,7 @@ def _masks_of_crop(
     known: np.ndarray,
     place: tuple[int, Window, Window],
     features: Features | None,
+    goes_on: bool,
 ) -> list[GeneratedMask]:
     """Find the masks of one crop that reach a part of it, in pixels of the whole picture."""
     layer, crop, part = place
@@ -232,12 +246,48 @@ def _masks_of_crop(
         for mask, is_cut in zip(moved, cut, strict=True)
         if not is_cut and _reaches(mask.cutout, part)
     ]
-    best = _best(whole, [mask.predicted_iou for mask in whole], rules.box_nms_thresh)
-    moved = _on_edges(best, pixels, rules, known)
-    if rules.edge_contrast:
-        contrasts = (edge_contrast(mask.cutout, pixels, known) for mask in moved)
-        moved = [m for m, c in zip(moved, contrasts, strict=True) if c >= rules.edge_contrast]
+    best = _apart(whole, rules, known.shape if goes_on else None)
+    moved = _with_contrast(_on_edges(best, pixels, rules, known), pixels, rules, known, goes_on)
     return _distinct(moved, rules.mask_nms_thresh)
+
+
+def _apart(
+    found: list[GeneratedMask], rules: GenerationRules, cut_by: tuple[int, ...] | None
+) -> list[GeneratedMask]:
+    """Drop the worse of masks with like boxes, or of cut ones, whose boxes are all of a tile, like masks."""
+    cut = [cut_by is not None and is_cut(mask.cutout, cut_by) for mask in found]
+    inner = [mask for mask, c in zip(found, cut, strict=True) if not c]
+    parts = [mask for mask, c in zip(found, cut, strict=True) if c]
+    best = _best(inner, [mask.predicted_iou for mask in inner], rules.box_nms_thresh)
+    return best + _distinct(parts, rules.mask_nms_thresh)
+
+
+def _with_contrast(
+    found: Sequence[GeneratedMask],
+    pixels: np.ndarray,
+    rules: GenerationRules,
+    valid: np.ndarray,
+    goes_on: bool,
+) -> Iterator[GeneratedMask]:
+    """Keep masks whose edges the picture has, and faint ones that a tile cuts."""
+    for mask in found:
+        if not rules.edge_contrast:
+            yield mask
+            continue
+        contrast = edge_contrast(mask.cutout, pixels, valid)
+        if contrast >= rules.edge_contrast:
+            yield mask
+        elif (
+            contrast >= FAINT * rules.edge_contrast and goes_on and is_cut(mask.cutout, valid.shape)
+        ):
+            yield replace(mask, sure=False)
+
+
+def is_cut(cutout: Cutout, shape: tuple[int, ...]) -> bool:
+    """Return whether a mask reaches the edge of a picture of some rows and columns."""
+    window = cutout.window
+    first, last = min(window.row, window.col), (window.row_end, window.col_end)
+    return first <= CUT_PX or any(end >= n - CUT_PX for end, n in zip(last, shape, strict=True))
 
 
 def _clicked(
@@ -315,12 +365,13 @@ def _best(found: list[GeneratedMask], scores: Sequence[float], most: float) -> l
     return [found[i] for i in suppress(boxes, np.array(scores), most)]
 
 
-def _distinct(found: Sequence[GeneratedMask], most: float) -> list[GeneratedMask]:
-    """Keep the best rated of masks that overlap, best first."""
+def _distinct(found: Iterable[GeneratedMask], most: float) -> list[GeneratedMask]:
+    """Keep the best rated of masks that overlap, sure ones before faint ones."""
+    ranked = sorted(found, key=lambda mask: (not mask.sure, -mask.predicted_iou))
     if most >= 1:
-        return sorted(found, key=lambda mask: -mask.predicted_iou)
+        return ranked
     kept: list[GeneratedMask] = []
-    for mask in sorted(found, key=lambda mask: -mask.predicted_iou):
+    for mask in ranked:
         box = np.array([mask.cutout.box])
         boxes = np.array([other.cutout.box for other in kept]).reshape(-1, 4)
         # Two masks that overlap by a share have boxes that overlap somewhat.

@@ -5,6 +5,7 @@ PyPI's segment-anything 1.0, without its dependencies: ``pip install --no-deps s
 
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy import ndimage
 from geosam.crops import crop_windows, near_crop_edge
 from geosam.cutouts import Cutout
 from geosam.errors import OptionError
-from geosam.generation import click_grid, generate_masks, stability
+from geosam.generation import click_grid, generate_masks, is_cut, stability
 from geosam.generation_rules import GenerationRules
 from geosam.rle import decode_mask, encode_mask
 from geosam.shapes import deepest, find_shapes
@@ -179,6 +180,45 @@ def test_layers_of_crops_encode_each_crop_and_pinholes_are_mended():
     small = [m for m in layered if m.crop.width < 96]
     assert small, "the smallest crop comes first"
     assert max(map(pinholes, layered)) == 0 < max(map(pinholes, plain))
+
+
+def test_masks_of_a_tile_that_its_edge_cuts_are_told_apart_by_masks_not_boxes():
+    """A river from corner to corner and the land on both sides of it have the same box."""
+    y, x = np.mgrid[:96, :96]
+    river = abs(x - y) < 12
+    pixels = np.where(river, 0.2, 0.6) + np.zeros((3, 1, 1))
+    pixels[1] += 0.2 * (x - y > 12)
+    rules = GenerationRules(points_per_side=0, shapes=True)
+    pixels = pixels.astype(np.float32)
+
+    def wide(goes_on):
+        found = generate_masks(Grown(), pixels, rules, goes_on=goes_on)
+        return [m for m in found if m.cutout.window.height * m.cutout.window.width > 0.7 * 96**2]
+
+    assert len(wide(False)) < len(wide(True))
+    best = max((m.cutout.paste((96, 96)) == river).mean() for m in wide(True))
+    assert best > 0.9
+
+
+def test_faint_masks_come_back_only_where_a_tile_cuts_them():
+    """A pale disc in the middle, and a pale strip through the picture; faint beside the rule."""
+    y, x = np.mgrid[:96, :96]
+    rng = np.random.default_rng(0)
+    shown = ((y - 30) ** 2 + (x - 48) ** 2 < 15**2) | (abs(y - 75) < 8)
+    pixels = 0.4 + 0.06 * shown + 0.02 * rng.standard_normal((3, 96, 96))
+    rules = GenerationRules(points_per_side=0, shapes=True, edge_contrast=4.0)
+
+    def found(goes_on, **changed):
+        return generate_masks(
+            Grown(), pixels.astype(np.float32), replace(rules, **changed), goes_on=goes_on
+        )
+
+    assert any(m.cutout.window.row_end < 50 for m in found(False, edge_contrast=1.0))
+    assert found(False) == []
+    faint = found(True)
+    assert faint
+    assert not any(mask.sure for mask in faint)
+    assert all(is_cut(mask.cutout, (96, 96)) for mask in faint), "the disc is not among them"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ def pieces(*told):
     points = shapely.get_coordinates(shapely.point_on_surface(polygons))
     rated = np.array([iou for *_, iou in told])
     tiles = np.stack([0 * cols, cols], axis=1)
-    return Pieces(polygons, rated, rated, points, tiles, cores, reads, cut)
+    sure = np.ones(len(told), bool)
+    return Pieces(polygons, rated, rated, points, tiles, cores, reads, cut, sure)
 
 
 def seen_by(col, shape):
@@ -96,6 +97,37 @@ def test_a_cut_mask_that_no_neighbour_knows_goes_where_its_tile_makes_much_of_it
     field, hedge = shapely.box(20, 10, 110, 90), shapely.box(20, 40, 110, 44)
     assert len(join(pieces((0, field, 0.9)))) == 0
     assert len(join(pieces((0, hedge, 0.9)))) == 1
+
+
+def test_a_bend_that_a_tile_sees_as_two_legs_is_one():
+    bend = shapely.box(20, 20, 180, 80) - shapely.box(20, 40, 150, 60)
+    legs = shapely.get_parts(seen_by(0, bend))
+    assert len(legs) == 2
+    told = pieces(*((0, leg, 0.9) for leg in legs), (1, seen_by(1, bend), 0.8))
+    found = join(told)
+    assert len(found) == 1
+    assert found.polygon[0].equals(bend)
+
+
+def test_two_objects_of_a_tile_that_another_takes_for_one_stay_apart_where_they_overlap():
+    small, large = shapely.box(20, 20, 180, 80), shapely.box(20, 20, 180, 95)
+    told = pieces(
+        (0, seen_by(0, small), 0.9), (0, seen_by(0, large), 0.9), (1, seen_by(1, small), 0.9)
+    )
+    found = join(told, most=0.99)
+    assert sorted(found.polygon, key=shapely.area)[0].equals(small)
+    assert len(found) == 2
+
+
+def test_a_faint_piece_goes_on_with_a_sure_one_and_is_nothing_alone():
+    river = shapely.box(20, 30, 380, 70)
+    told = pieces(*((col, seen_by(col, river), 0.9) for col in range(4)))
+    faint = replace(told, sure=np.array([True, False, False, False]))
+    assert join(faint).polygon[0].equals(river)
+    assert len(join(replace(told, sure=np.zeros(4, bool)))) == 0
+    hedge = pieces((0, shapely.box(20, 40, 110, 44), 0.9))
+    assert len(join(hedge)) == 1
+    assert len(join(replace(hedge, sure=np.zeros(1, bool)))) == 0
 
 
 def test_nothing_gives_nothing():

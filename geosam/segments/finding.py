@@ -85,7 +85,7 @@ def find_pieces(
         ) -> Pieces:
             features = None if embed is None else embed([k], picture[None])
             part = _asked_of(tile)
-            masks = generate_masks(model, picture, rules, valid, features, part)
+            masks = generate_masks(model, picture, rules, valid, features, part, goes_on=True)
             return pieces_of(masks, tile, scene)
 
         started = perf_counter()

@@ -19,6 +19,9 @@ AGREE_IOU = 0.7
 """IoU on shared ground from which on two masks are of one object."""
 SHARED_PX = 16
 """Pixels that they must cover there at least, together."""
+OVERLAP = 0.1
+"""Share of the smaller by which two masks of one tile overlap at most that are of one object: a river that
+comes into a tile twice."""
 BEYOND = 0.25
 """Share by which what others saw of an object may exceed who saw it whole."""
 VARIANT = 2.0
@@ -78,7 +81,8 @@ def join(pieces: Pieces, most: float = 0.7, largest: float = np.inf) -> Segments
         They may overlap, as a roof and its chimney do, but no two are alike.
     """
     pairs = _agreeing(pieces)
-    groups = _with_borrowed(_groups(pieces, pairs), pairs, pieces)
+    groups = [group for group in _groups(pieces, pairs) if pieces.sure[group].any()]
+    groups = _with_borrowed(groups, pairs, pieces)
     taken = (pieces.take(group) for group in groups)
     members = [_merge(group) for group in taken if not _is_ground(group, largest)]
     known = [member for member in members if member is not None]
@@ -90,28 +94,41 @@ def join(pieces: Pieces, most: float = 0.7, largest: float = np.inf) -> Segments
 
 
 def _groups(pieces: Pieces, pairs: np.ndarray) -> list[np.ndarray]:
-    """Part the pieces into those of one object each; a tile has one piece of an object at most."""
+    """Part the pieces into those of one object each; those of one tile do not overlap."""
     owner = np.arange(len(pieces))
-    tiles = [{tuple(tile)} for tile in pieces.tile]
-    members = [[i] for i in range(len(pieces))]
+    members = [{tuple(tile): [i]} for i, tile in enumerate(pieces.tile)]
     for i, j in pairs:
         a, b = owner[i], owner[j]
-        if a == b or tiles[a] & tiles[b]:
+        if a == b or _clash(members[a], members[b], pieces):
             continue
         a, b = (a, b) if len(members[a]) >= len(members[b]) else (b, a)
-        owner[members[b]] = a
-        tiles[a] |= tiles[b]
-        members[a] += members[b]
-    return [np.sort(members[a]) for a in np.unique(owner)]
+        for tile, those in members[b].items():
+            owner[those] = a
+            members[a].setdefault(tile, []).extend(those)
+    return [np.sort(np.concatenate(list(members[a].values()))) for a in np.unique(owner)]
+
+
+def _clash(a: dict[tuple, list[int]], b: dict[tuple, list[int]], pieces: Pieces) -> bool:
+    """Return whether two objects have masks of one tile that overlap, or that it does not cut."""
+    pairs = [(i, j) for tile in a.keys() & b.keys() for i in a[tile] for j in b[tile]]
+    if not pairs:
+        return False
+    i, j = np.array(pairs).T
+    if not (pieces.cut[i].all() and pieces.cut[j].all()):
+        return True
+    one, other = pieces.polygon[i], pieces.polygon[j]
+    least = np.minimum(shapely.area(one), shapely.area(other))
+    return bool((shapely.area(shapely.intersection(one, other)) > OVERLAP * least).any())
 
 
 def _with_borrowed(groups: list[np.ndarray], pairs: np.ndarray, pieces: Pieces) -> list[np.ndarray]:
     """Complete groups by pieces of other groups, and drop those that are no more than a variant."""
-    owner = np.empty(len(pieces), int)
+    owner = np.full(len(pieces), -1)
     for k, group in enumerate(groups):
         owner[group] = k
+    known = (owner[pairs] >= 0).all(axis=1) & (owner[pairs[:, 0]] != owner[pairs[:, 1]])
     friends: dict[int, list[int]] = {}
-    for i, j in pairs[owner[pairs[:, 0]] != owner[pairs[:, 1]]]:
+    for i, j in pairs[known]:
         friends.setdefault(owner[i], []).append(owner[j])
         friends.setdefault(owner[j], []).append(owner[i])
     area = shapely.area(pieces.polygon)
@@ -164,9 +181,23 @@ def _agreement(pieces: Pieces, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     a = _areal(shapely.intersection(pieces.polygon[i], shared))
     b = _areal(shapely.intersection(pieces.polygon[j], shared))
     common = shapely.area(shapely.intersection(a, b))
+    # What bends and comes back into the shared ground may be one mask in one tile and two in the other.
+    touched = _that_touch(a, b), _that_touch(b, a)
+    all_of_one = common >= AGREE_IOU * np.minimum(shapely.area(a), shapely.area(b))
+    a, b = (np.where(all_of_one, part, whole) for part, whole in zip(touched, (a, b), strict=True))
     either = shapely.area(a) + shapely.area(b) - common
     iou = np.divide(common, either, out=np.zeros_like(common), where=either > 0)
     return np.stack([iou, either])
+
+
+def _that_touch(shapes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Keep the parts of shapes that overlap another shape each, where there are several parts."""
+    out = shapes.copy()
+    for k in np.flatnonzero(shapely.get_num_geometries(shapes) > 1):
+        parts = shapely.get_parts(shapes[k])
+        common = shapely.area(shapely.intersection(parts, others[k]))
+        out[k] = shapely.multipolygons(parts[common > 0])
+    return out
 
 
 def _areal(shapes: np.ndarray) -> np.ndarray:
@@ -178,7 +209,9 @@ def _areal(shapes: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of pieces from different tiles whose boxes on shared ground are alike."""
+    """Return pairs of pieces from different tiles whose boxes on shared ground are alike, or of two cut
+    ones, that may share a part, lie one in the other.
+    """
     i, j = shapely.STRtree(pieces.polygon).query(pieces.polygon)
     other = (i < j) & (pieces.tile[i] != pieces.tile[j]).any(axis=1)
     i, j = i[other], j[other]
@@ -190,8 +223,10 @@ def _neighbours(pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
         for k in (i, j)
     )
     common = _extent(np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:]))
-    either = _extent(a[:, :2], a[:, 2:]) + _extent(b[:, :2], b[:, 2:]) - common
-    alike = common > AGREE_IOU / 2 * either
+    one, other = _extent(a[:, :2], a[:, 2:]), _extent(b[:, :2], b[:, 2:])
+    both_cut = pieces.cut[i] & pieces.cut[j]
+    size = np.where(both_cut, np.minimum(one, other), one + other - common)
+    alike = common > AGREE_IOU / 2 * size
     return i[alike], j[alike]
 
 
@@ -245,11 +280,12 @@ def _border_share(polygon: shapely.Polygon, pieces: Pieces) -> float:
 
 def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:
     """Keep what all agree on, and of each patch that they dispute what its owner says."""
-    whole = shapely.union_all(pieces.polygon)
-    denied = shapely.difference(shapely.box(*pieces.read.T), pieces.polygon)
+    said, read, core = _by_tile(pieces)
+    whole = shapely.union_all(said)
+    denied = shapely.difference(read, said)
     agreed = shapely.difference(whole, shapely.union_all(denied))
     disputed = _surfaces(shapely.difference(whole, agreed))
-    kept = disputed[_said_by_owners(disputed, pieces)]
+    kept = disputed[_said_by_owners(disputed, said, core)]
     parts = _surfaces(shapely.union_all([agreed, *kept]))
     weights = np.maximum(owned, 1e-6)
     most = int(np.argmax(owned))
@@ -262,15 +298,23 @@ def _stitched(pieces: Pieces, owned: np.ndarray) -> tuple:
     )
 
 
-def _said_by_owners(patches: np.ndarray, pieces: Pieces) -> np.ndarray:
-    """Mark patches of which the tile that owns most of them counts most to its piece."""
-    cores = shapely.box(*pieces.core.T)
+def _by_tile(pieces: Pieces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what each tile says of an object, what it sees, and what it owns, as polygons."""
+    _, first, which = np.unique(pieces.tile, axis=0, return_index=True, return_inverse=True)
+    said = pieces.polygon[first]
+    for k in np.flatnonzero(np.bincount(which.ravel()) > 1):
+        said[k] = shapely.union_all(pieces.polygon[which.ravel() == k])
+    return said, shapely.box(*pieces.read[first].T), shapely.box(*pieces.core[first].T)
+
+
+def _said_by_owners(patches: np.ndarray, polygons: np.ndarray, cores: np.ndarray) -> np.ndarray:
+    """Mark patches of which the tile that owns most of them counts most to what it says."""
     patch, k = shapely.STRtree(cores).query(patches)
     owned = shapely.area(shapely.intersection(patches[patch], cores[k]))
     order = np.lexsort((-owned, patch))
     known, first = np.unique(patch[order], return_index=True)
     owner = k[order][first]
-    said = shapely.area(shapely.intersection(patches[known], pieces.polygon[owner]))
+    said = shapely.area(shapely.intersection(patches[known], polygons[owner]))
     kept = np.ones(len(patches), bool)
     kept[known] = said > 0.5 * shapely.area(patches[known])
     return kept

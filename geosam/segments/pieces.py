@@ -16,12 +16,8 @@ import shapely.affinity
 from affine import Affine
 
 from geosam.cutouts import Cutout
-from geosam.generation import GeneratedMask
+from geosam.generation import CUT_PX, GeneratedMask
 from geosam.types import Tile, Window
-
-CUT_PX = 4
-"""Pixels from the edge of what a tile sees within which a mask counts as cut by it: models shy away
-from the edge of what they see."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,8 @@ class Pieces:
     """(n, 4) int: the same of the pixels it sees."""
     cut: np.ndarray
     """(n,) bool: the object goes on beyond what the tile sees."""
+    sure: np.ndarray
+    """(n,) bool: False of faint ones, which only go on with what another tile is sure of."""
 
     def __len__(self) -> int:
         return len(self.polygon)
@@ -64,7 +62,9 @@ def no_pieces() -> Pieces:
     """Return no pieces."""
     none, four = np.empty(0), np.empty((0, 4), int)
     polygons, tiles = np.empty(0, object), np.empty((0, 2), int)
-    return Pieces(polygons, none, none, np.empty((0, 2)), tiles, four, four, np.empty(0, bool))
+    return Pieces(
+        polygons, none, none, np.empty((0, 2)), tiles, four, four, *np.empty((2, 0), bool)
+    )
 
 
 def pieces_of(masks: Sequence[GeneratedMask], tile: Tile, scene: Window) -> Pieces:
@@ -100,6 +100,7 @@ def pieces_of(masks: Sequence[GeneratedMask], tile: Tile, scene: Window) -> Piec
         np.tile(_box(tile.core), (n, 1)),
         np.tile(_box(read), (n, 1)),
         _cut(boxes, read, scene),
+        np.array([mask.sure for mask in masks]),
     )
 
 

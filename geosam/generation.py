@@ -247,8 +247,9 @@ def _masks_of_crop(
         if not is_cut and _reaches(mask.cutout, part)
     ]
     best = _apart(whole, rules, known.shape if goes_on else None)
-    moved = _with_contrast(_on_edges(best, pixels, rules, known), pixels, rules, known, goes_on)
-    return _distinct(moved, rules.mask_nms_thresh)
+    edged = _on_edges(best, pixels, rules, known)
+    clear = _with_contrast(edged, pixels, rules, known, goes_on)
+    return _distinct(clear, rules.mask_nms_thresh)
 
 
 def _apart(

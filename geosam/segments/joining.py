@@ -177,9 +177,7 @@ def _agreement(pieces: Pieces, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Return the IoU of pairs on ground that both tiles see, and the pixels that either has there."""
     low = np.maximum(pieces.read[i, :2], pieces.read[j, :2])
     high = np.minimum(pieces.read[i, 2:], pieces.read[j, 2:])
-    shared = shapely.box(*low.T, *high.T)
-    a = _areal(shapely.intersection(pieces.polygon[i], shared))
-    b = _areal(shapely.intersection(pieces.polygon[j], shared))
+    a, b = (_clipped(pieces.polygon, k, low, high) for k in (i, j))
     common = shapely.area(shapely.intersection(a, b))
     # What bends and comes back into the shared ground may be one mask in one tile and two in the other.
     touched = _that_touch(a, b), _that_touch(b, a)
@@ -188,6 +186,13 @@ def _agreement(pieces: Pieces, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     either = shapely.area(a) + shapely.area(b) - common
     iou = np.divide(common, either, out=np.zeros_like(common), where=either > 0)
     return np.stack([iou, either])
+
+
+def _clipped(polygons: np.ndarray, k: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Cut the k-th polygons by boxes, and one that several ask for in the same box only once."""
+    asked, back = np.unique(np.column_stack([k, low, high]), axis=0, return_inverse=True)
+    parts = shapely.intersection(polygons[asked[:, 0]], shapely.box(*asked[:, 1:].T))
+    return _areal(parts)[back.ravel()]
 
 
 def _that_touch(shapes: np.ndarray, others: np.ndarray) -> np.ndarray:

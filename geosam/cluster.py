@@ -27,6 +27,7 @@ from distributed.scheduler import KilledWorker
 from geosam import __version__
 from geosam.crew import FINISHING, Needs, nothing, results
 from geosam.errors import GeosamWarning, OptionError, WorkerError
+from geosam.heap import give_back
 from geosam.progress import Bar
 
 ANSWER_S = 5
@@ -70,7 +71,9 @@ class Cluster:
         submit = partial(self.client.submit, _call, shared, pure=False)
         try:
             with self.client.as_current():
-                return results(submit, items, flying, self.most, wait, bar, needs)
+                found = results(submit, items, flying, self.most, wait, bar, needs)
+            self.client.run(give_back, on_error="ignore")
+            return found
         except KeyboardInterrupt:
             warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
             with self.client.as_current():

@@ -1,9 +1,10 @@
 """The main job against segment-geospatial, in an environment of its own, on one synthetic RGB scene.
 
-    python benchmarks/other_package.py [--size 2048] [--install] [--environment FOLDER]
+    python benchmarks/other_package.py [--size 2048] [--install] [--environment FOLDER] [--patience 300]
 
-Without ``--install`` pip only resolves what it would fetch (about 7 GB), and the script says whether there
-is room for it. With it a virtual environment is made, the package installed, and both segment the same scene
+The package needs torchvision and a torch of its own choice, which geosam's environment must not have; hence its own.
+Without ``--install`` pip only resolves what it would fetch (about 7 GB), and the script says whether that was found
+out within some seconds and whether there is room for it. With it a virtual environment is made, the package installed, and both segment the same scene
 with a ViT-B of the same size with random weights: geosam with everything the main job does, segment-geospatial
 tile by tile with automatic masks, the only way it has to cover a scene larger than its input. Prints seconds and
 peak memory of both. What fails is said, not hidden.
@@ -47,12 +48,16 @@ geosam.run(scene, folder + "/ours.gpkg", model=str(model))
 """
 
 
-def resolve() -> tuple[int, str]:
+def resolve(patience: float) -> tuple[int, str]:
     """Return how many packages pip would install, or 0, and what it says if it cannot."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-"]
-    done = subprocess.run(
-        [*command, "--ignore-installed", PACKAGE], capture_output=True, text=True, check=False
-    )
+    command += ["--ignore-installed", PACKAGE]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=patience
+        )
+    except subprocess.TimeoutExpired:
+        return 0, f"pip did not find versions that fit together within {patience:.0f} s"
     if done.returncode:
         return 0, (done.stderr.strip().splitlines() or ["pip failed"])[-1]
     return len(json.loads(done.stdout)["install"]), ""
@@ -92,13 +97,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--install", action="store_true")
     parser.add_argument("--environment", type=Path)
+    parser.add_argument("--patience", type=float, default=300, help="seconds for pip to resolve")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         where = arguments.environment or folder / "environment"
         free = shutil.disk_usage(where.parent).free / 1e9
         if not arguments.install:
-            packages, why = resolve()
+            packages, why = resolve(arguments.patience)
             print(
                 f"{PACKAGE}: " + (f"{packages} packages" if packages else f"not to be had: {why}")
             )

@@ -98,9 +98,11 @@ class Desk:
         logits = segment_prepared(prepared, self.keep, name)
         water = water_probability(logits)(views).compute()
         groups = group_tiles(prepared.grid, prepared.per_side)
-        masks = self.keep.answers(name).tiles(groups)
+        answers = self.keep.answers(name)
         told = [
-            pair for i, group in groups.items() for pair in zip(group.tiles, masks[i], strict=True)
+            pair
+            for i, group in groups.items()
+            for pair in zip(group.tiles, answers.tiles(i), strict=True)
         ]
         return as_label(water) == 1, mean_estimate(told, logits(views).values > 0, prepared.grid)
 

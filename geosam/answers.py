@@ -101,9 +101,9 @@ class Answers:
             if index[0] < row:
                 self._planes.forget(index)
 
-    def tiles(self, groups: Mapping[Index, TileGroup]) -> dict[Index, list[TileMask]]:
-        """Return what became of the tiles of every group."""
-        return {index: _unpack(self._tiles.load(index)) for index in groups}
+    def tiles(self, index: Index) -> list[TileMask]:
+        """Return what became of the tiles of a group, without their logits."""
+        return _unpack(self._tiles.load(index))
 
 
 def _reached(group: TileGroup, side: Index) -> Window:

@@ -6,6 +6,7 @@ many. Workers read the scene and write their blocks themselves, into a folder th
 
 from __future__ import annotations
 
+import json
 import pickle
 import pkgutil
 import signal
@@ -27,6 +28,7 @@ from distributed.scheduler import KilledWorker
 from geosam import __version__
 from geosam.crew import FINISHING, Needs, nothing, results
 from geosam.errors import GeosamWarning, OptionError, WorkerError
+from geosam.heap import give_back
 from geosam.progress import Bar
 
 ANSWER_S = 5
@@ -70,7 +72,9 @@ class Cluster:
         submit = partial(self.client.submit, _call, shared, pure=False)
         try:
             with self.client.as_current():
-                return results(submit, items, flying, self.most, wait, bar, needs)
+                found = results(submit, items, flying, self.most, wait, bar, needs)
+            self.client.run(give_back, on_error="ignore")
+            return found
         except KeyboardInterrupt:
             warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
             with self.client.as_current():
@@ -192,14 +196,26 @@ def _client(address: str) -> Client:
             f"--scheduler {address}: there is no such file. Give an address, such as "
             "tcp://host:8786, or the file of a scheduler."
         )
-    where = {"scheduler_file": str(path)} if path.is_file() else {"address": address}
+    where = _address_in(path) if path.is_file() else address
     try:
         # Whoever computes something on the side does it here, and not on the cluster.
-        return Client(**where, timeout=ANSWER_S, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+        return Client(where, timeout=ANSWER_S, set_as_default=False)
+    # Of what another program answers, a number may be taken for the length of a message.
+    except (OSError, TimeoutError, ValueError, MemoryError) as error:
         raise OptionError(
             f"No Dask scheduler answers at --scheduler {address} within {ANSWER_S} s. Check the "
             "address, or start one."
+        ) from error
+
+
+def _address_in(path: Path) -> str:
+    """Return the address that the file of a scheduler holds."""
+    try:
+        return str(json.loads(path.read_text())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"--scheduler {path} is not the file of a scheduler: it holds no address. Give the file "
+            "that dask scheduler --scheduler-file wrote, or an address."
         ) from error
 
 

@@ -27,7 +27,7 @@ ENCODED = "encoded"
 _TILES = ("tile_row", "tile_col")
 """The axes that count tiles."""
 _PARTS = {
-    "model_sha256": "the model's weights",
+    "model_sha256": "the model's checkpoint",
     "stretch": "the radiometric stretch",
     "tile_grid": "the tile grid",
     "scene_fingerprint": "the scene",
@@ -54,7 +54,7 @@ class EmbeddingStore:
         arrays = self._open()
 
         def holds(tile: Tile) -> bool:
-            return bool(arrays[ENCODED][self._place(tile)])
+            return bool(self._value(arrays[ENCODED], self._place(tile)))
 
         def keep(tile: Tile, maps: Mapping[str, np.ndarray]) -> None:
             self._write(arrays, self._place(tile), {name: maps[name] for name in self.names})
@@ -91,13 +91,16 @@ class EmbeddingStore:
             ) from error
 
     def _read(self, arrays: Mapping[str, Any], place: tuple[int, int]) -> dict[str, np.ndarray]:
-        try:
-            maps = {name: arrays[name][place] for name in self.names}
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._damaged(place, str(error)) from error
+        maps = {name: self._value(arrays[name], place) for name in self.names}
         if any(np.isnan(values).all() for values in maps.values()):
             raise self._damaged(place, "a feature map is missing")
         return maps
+
+    def _value(self, array: Any, place: tuple[int, int]) -> np.ndarray:
+        try:
+            return array[place]
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._damaged(place, str(error)) from error
 
     def _damaged(self, place: tuple[int, int], reason: str) -> OutputError:
         return OutputError(
@@ -243,12 +246,14 @@ def _attributes(path: Path) -> dict[str, Any]:
     import zarr
 
     try:
-        attributes = dict(zarr.open_group(path, mode="r").attrs)
+        group = zarr.open_group(path, mode="r")
+        attributes: dict[str, Any] = dict(group.attrs)
+        arrays = set(group.array_keys())
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(
             f"--store {path} is no embedding store ({error}). Name another folder."
         ) from error
-    if "feature_maps" not in attributes:
+    if not {*attributes.get("feature_maps", [""]), ENCODED} <= arrays:
         raise OutputError(f"--store {path} is no embedding store. Name another folder.")
     return attributes
 

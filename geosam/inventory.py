@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import pandas as pd
 
 from geosam.coco import write_coco
 from geosam.crew import Crew
@@ -37,7 +37,7 @@ from geosam.segments.finding import find_pieces, pieces_kept
 from geosam.segments.joining import join
 from geosam.segments.labels import label_raster
 from geosam.segments.pieces import Pieces
-from geosam.tables import TileRow, run_table, tile_table, with_faults
+from geosam.tables import TileRow, count_tiles, run_table, tile_layer, tile_states, with_faults
 from geosam.tiles import TileGroup, group_tiles
 from geosam.types import Model
 from geosam.vectors import MIN_AREA_PX
@@ -149,8 +149,8 @@ def _run(
 ) -> Found:
     keep = keep_of(job, crew)
     prepared = prepare_job(job, model, keep)
-    pieces, rows, n_valid = _find(job, prepared, rules, keep)
-    if all(mask.status == SKIPPED_NODATA for _, mask in rows):
+    pieces, states, n_valid = _find(job, prepared, rules, keep)
+    if (states.status == SKIPPED_NODATA).all():
         raise InputError(
             f"{', '.join(job.source.paths)} has no valid pixel to look at. Check --nodata, --valid "
             "and --aoi."
@@ -162,7 +162,7 @@ def _run(
         found = segment_layer(
             segments, prepared.grid.geobox, **_sizes(job, prepared, n_valid, max_share)
         )
-    _write(job, targets, found, rows, prepared, rules)
+    _write(job, targets, found, states, prepared, rules)
     files = publish(job.folder, targets)
     return Found(
         output=files[0],
@@ -171,14 +171,14 @@ def _run(
         segments=len(found),
         area_m2=float(found.area_m2.median()),
         resolution_m=pixel_m(prepared.grid.geobox),
-        tiles=dict(Counter(mask.status for _, mask in rows)),
+        tiles=count_tiles(states),
         seconds=job.clock.seconds(),
     )
 
 
 def _find(
     job: Job, prepared: Prepared, rules: GenerationRules, keep: Durable
-) -> tuple[Pieces, list[TileRow], int]:
+) -> tuple[Pieces, pd.DataFrame, int]:
     """Find the pieces of all tiles, what became of these, and the pixels with data."""
     geobox = prepared.grid.geobox
     coarser = pixel_m(geobox) > 1.5 * pixel_m(geobox_of(job.views.scene))
@@ -194,15 +194,17 @@ def _look_for_pieces(
     return work_on_group(looks, group, what, partial(find, whole=group))
 
 
-def _read(ledger: Ledger, job: Job, prepared: Prepared) -> tuple[Pieces, list[TileRow], int]:
-    parts, rows, n_valid = [], [], 0
+def _read(ledger: Ledger, job: Job, prepared: Prepared) -> tuple[Pieces, pd.DataFrame, int]:
+    parts, n_valid = [], 0
+    rows: list[TileRow] = []
     groups = group_tiles(prepared.grid, prepared.per_side)
     for index in sorted(groups):
         pieces, masks, n = pieces_kept(ledger.load(index), len(groups[index].tiles))
         parts.append(pieces)
         rows += list(zip(groups[index].tiles, masks, strict=True))
         n_valid += n
-    return Pieces.concatenate(parts), with_faults(rows, job.faults, prepared), n_valid
+    states = with_faults(tile_states(rows), job.faults, prepared)
+    return Pieces.concatenate(parts), states, n_valid
 
 
 def _sizes(job: Job, prepared: Prepared, n_valid: int, max_share: float) -> dict[str, Any]:
@@ -221,14 +223,14 @@ def _write(
     job: Job,
     targets: Targets,
     found: gpd.GeoDataFrame,
-    rows: list[TileRow],
+    states: pd.DataFrame,
     prepared: Prepared,
     rules: GenerationRules,
 ) -> None:
     with job.clock.time("write"):
         layers = {
             "segments": found,
-            "tiles": tile_table(rows, prepared).drop(columns="predicted_iou"),
+            "tiles": tile_layer(states, prepared),
             "runs": run_table(job, prepared, "everything", asdict(rules)),
         }
         write_geopackage(job.folder / "outlines.gpkg", overwrite=True, **layers)

@@ -14,13 +14,13 @@ import numpy as np
 from geosam.errors import GeosamError
 from geosam.types import Features, Model, PixelPrompts
 
-DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
+STATUSES = DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
     "done",
     "skipped_nodata",
     "skipped_no_prompt",
     "failed",
 )
-
+"""What may become of a tile."""
 
 T = TypeVar("T")
 Embed = Callable[[Sequence[int], np.ndarray], Features]

@@ -6,6 +6,7 @@ The command line makes its flags from this table and Python its keywords, so tha
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,9 +229,10 @@ class Options:
         _one_of("mosaic", self.mosaic, (None, "first", "last"))
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("flow", self.flow, (None, *FLOWS))
-        if self.device.split(":")[0] not in DEVICES:
+        if self.device not in DEVICES and not re.fullmatch(r"cuda:\d+(,\d+)*", self.device):
             raise OptionError(
-                f"Device {self.device!r} is unknown. Use one of {', '.join(DEVICES)}."
+                f"Device {self.device!r} is unknown. Use one of {', '.join(DEVICES)}, or numbers of "
+                "CUDA devices as in cuda:0,1."
             )
         self._check_crew()
         if self.resume and self.overwrite:
@@ -276,10 +278,6 @@ class Options:
         return tuple(numbers) if len(numbers) > 1 else ()
 
     def _check_crew(self) -> None:
-        if self.devices and not (
-            self.device.startswith("cuda:") and all(n.isdigit() for n in self.devices)
-        ):
-            raise OptionError(f"--device {self.device!r}: name several devices as in cuda:0,1.")
         if self.devices and self.workers is not None:
             raise OptionError("Several devices have a worker each. Leave --workers out.")
         if self.scheduler is not None and (self.workers is not None or self.devices):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import rasterio
 import xarray as xr
 
@@ -39,7 +39,14 @@ from geosam.resume import settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
 from geosam.rivers.scene_edge import footprint
 from geosam.stretch import fit_stretch
-from geosam.tables import TileRow, run_table, tile_table, with_faults
+from geosam.tables import (
+    count_tiles,
+    run_table,
+    tile_layer,
+    tile_states,
+    tile_table,
+    with_faults,
+)
 from geosam.tiles import group_tiles
 from geosam.types import Model
 from geosam.vectors import MIN_AREA_PX, islands, outlines
@@ -100,14 +107,14 @@ def _run(job: Job, model: Model, targets: Targets, crew: Crew) -> Report:
     keep = keep_of(job, crew)
     prepared = prepare_job(job, model, keep)
     prompts = all_prompts(job, prepared, keep)
-    rows = _segment(job, prepared, keep)
-    layers = _vectorise(job, prepared, rows)
+    states = _segment(job, prepared, keep)
+    layers = _vectorise(job, prepared, states)
     layers |= to_frames(prompts, prepared.grid.geobox)
     layers["runs"] = run_table(job, prepared)
     _write(job, targets, layers, prepared)
     share = _water_share(job.folder / "mask.tif")
     files = publish(job.folder, targets)
-    return _report(files, layers, rows, prepared, share, job)
+    return _report(files, layers["outlines"], states, prepared, share, job)
 
 
 def targets_of(output: str | Path, options: Options) -> Targets:
@@ -116,7 +123,7 @@ def targets_of(output: str | Path, options: Options) -> Targets:
     return Targets(Path(output), *(None if path is None else Path(path) for path in paths))
 
 
-def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
+def _segment(job: Job, prepared: Prepared, keep: Durable) -> pd.DataFrame:
     """Segment, write probability and mask into the folder of unfinished work."""
     logits = segment_prepared(prepared, keep)
     water = partial(_stored, water=water_probability(logits), aoi=job.aoi)
@@ -126,14 +133,13 @@ def _segment(job: Job, prepared: Prepared, keep: Durable) -> list[TileRow]:
     with job.clock.time("write"):
         _write_rasters(job, stored)
     give_back()
-    groups = group_tiles(prepared.grid, prepared.per_side)
-    answers = keep.answers(SEGMENT).tiles(groups)
-    rows = [
-        (tile, mask)
+    groups, answers = group_tiles(prepared.grid, prepared.per_side), keep.answers(SEGMENT)
+    states = tile_states(
+        row
         for index, group in groups.items()
-        for tile, mask in zip(group.tiles, answers[index], strict=True)
-    ]
-    return with_faults(rows, job.faults, prepared)
+        for row in zip(group.tiles, answers.tiles(index), strict=True)
+    )
+    return with_faults(states, job.faults, prepared)
 
 
 def _write_rasters(job: Job, stored: Kept) -> None:
@@ -155,17 +161,17 @@ def _stored(looks: Looks, water: Step, aoi: gpd.GeoSeries | None) -> xr.DataArra
     return as_stored(blank_outside(water(looks), aoi), "probability")
 
 
-def _vectorise(job: Job, prepared: Prepared, rows: list[TileRow]) -> dict[str, gpd.GeoDataFrame]:
+def _vectorise(job: Job, prepared: Prepared, states: pd.DataFrame) -> dict[str, Any]:
     # Of a large scene most tiles are skipped, and say nothing of outlines.
-    rated = tile_table([row for row in rows if row[1].status in (DONE, FAILED)], prepared)
+    rated = tile_table(states[states.status.isin((DONE, FAILED))], prepared)
     with job.clock.time("outlines"):
         rivers = outlines(
             job.folder / "probability.tif", predicted_iou=rated, **_outline_settings(job, prepared)
         )
-    layers = {
+    layers: dict[str, Any] = {
         "outlines": rivers,
         "islands": islands(rivers),
-        "tiles": tile_table(rows, prepared).drop(columns="predicted_iou"),
+        "tiles": tile_layer(states, prepared),
     }
     if not job.options.rivers:
         return layers
@@ -236,8 +242,8 @@ def _water_share(path: Path) -> float:
 
 def _report(
     files: tuple[str, ...],
-    layers: dict[str, Any],
-    rows: list[TileRow],
+    rivers: gpd.GeoDataFrame,
+    states: pd.DataFrame,
     prepared: Prepared,
     share: float,
     job: Job,
@@ -246,11 +252,11 @@ def _report(
         output=files[0],
         files=files,
         notes=(job.source.sentence, *prepared.decision.notes),
-        outlines=len(layers["outlines"]),
-        islands=len(layers["islands"]),
-        water_m2=float(layers["outlines"].area_m2.sum()),
+        outlines=len(rivers),
+        islands=int(rivers.n_islands.sum()),
+        water_m2=float(rivers.area_m2.sum()),
         water_share=share,
         resolution_m=pixel_m(prepared.grid.geobox),
-        tiles=dict(Counter(mask.status for _, mask in rows)),
+        tiles=count_tiles(states),
         seconds=job.clock.seconds(),
     )

@@ -29,7 +29,8 @@ LEAST_SIDE = 2
 """Tiles a side that a block has at least, so that large ones too come in batches."""
 
 Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
-"""For each tile what the model sees, None without data, and what it is asked."""
+"""For each tile what the model sees, as it was read where nothing is asked, None without data; and what the
+model is asked."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ def _look(
         for tile in group.tiles
     ]
     shown = [
-        _show(window, tile, stretch) for window, tile in zip(windows, group.tiles, strict=True)
+        _show(window, tile, stretch if prompts else None)
+        for window, tile, prompts in zip(windows, group.tiles, asked, strict=True)
     ]
     return shown, asked
 
@@ -229,7 +231,10 @@ def _ask(
     return tile_prompts(here, tile, water, boxes=boxes)
 
 
-def _show(window: np.ndarray, tile: Tile, stretch: Stretch) -> np.ndarray | None:
+def _show(window: np.ndarray, tile: Tile, stretch: Stretch | None) -> np.ndarray | None:
     """Stretch what the model sees, or return None where the pixels the tile owns have no data."""
     core = window[(..., *tile.core.slices(tile.read))]
-    return stretch.apply(window) if np.isfinite(core).any() else None
+    if not np.isfinite(core).any():
+        return None
+    # In a large scene most tiles are not asked about.
+    return window if stretch is None else stretch.apply(window)

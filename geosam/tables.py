@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,51 +17,86 @@ from geosam.clock import Clock
 from geosam.ground import moved
 from geosam.job import Job
 from geosam.layers import LAYERS
-from geosam.masks import FAILED, TileMask
+from geosam.masks import FAILED, STATUSES, TileMask
 from geosam.pipeline import Prepared
 from geosam.raster import Faults, fingerprint
 from geosam.types import Tile
 
 TileRow = tuple[Tile, TileMask]
 """A tile, and what became of it."""
+AT_ONCE = 10_000
+"""Tiles whose polygons are in memory at a time: a large scene has hundreds of thousands."""
+_STATES = np.dtype("i4, i4, O, f8, f8, O")
+_STATES.names = "row", "col", "status", "seconds", "predicted_iou", "error"
 
 
-def with_faults(rows: list[TileRow], faults: Faults, prepared: Prepared) -> list[TileRow]:
+def tile_states(rows: Iterable[TileRow]) -> pd.DataFrame:
+    """Return what became of tiles in some dozen bytes each: index, status, seconds, predicted IoU, error."""
+    states = np.fromiter(
+        (
+            (*tile.index, mask.status, round(mask.seconds, 4), mask.predicted_iou, mask.error)
+            for tile, mask in rows
+        ),
+        _STATES,
+    )
+    return pd.DataFrame(states).astype({"status": pd.CategoricalDtype(STATUSES)})
+
+
+def with_faults(states: pd.DataFrame, faults: Faults, prepared: Prepared) -> pd.DataFrame:
     """Let the tiles fail that own pixels which could not be read."""
     areas, reasons = faults.areas()
     if not reasons:
-        return rows
+        return states
     pixel = abs(prepared.grid.geobox.affine.a)
     tree = shapely.STRtree(shapely.buffer(areas, -pixel / 100, join_style="mitre"))
-    owners, told = tree.query(_boxes(rows, prepared), predicate="intersects")
-    failed = {
-        int(owner): TileMask(FAILED, error=reasons[k])
-        for owner, k in zip(owners, told, strict=True)
-    }
-    return [(tile, failed.get(n, mask)) for n, (tile, mask) in enumerate(rows)]
+    failed: dict[int, str] = {}
+    for part in _parts(states):
+        owners, told = tree.query(_boxes(part, prepared), predicate="intersects")
+        failed |= {part.index[n]: reasons[k] for n, k in zip(owners, told, strict=True)}
+    states = states.copy()
+    states.loc[list(failed), ["status", "seconds", "predicted_iou"]] = FAILED, 0.0, np.nan
+    states.loc[list(failed), "error"] = list(failed.values())
+    return states
 
 
-def tile_table(rows: list[TileRow], prepared: Prepared) -> gpd.GeoDataFrame:
-    """Return the layer ``tiles``, with the predicted IoU of each as one column more."""
+def tile_table(states: pd.DataFrame, prepared: Prepared) -> gpd.GeoDataFrame:
+    """Return tiles as the layer ``tiles`` has them, with the predicted IoU of each as one column more."""
     return gpd.GeoDataFrame(
         {
-            "tile": [tile.name for tile, _ in rows],
-            "status": [mask.status for _, mask in rows],
-            "seconds": [round(mask.seconds, 4) for _, mask in rows],
-            "error": [mask.error for _, mask in rows],
-            "predicted_iou": [mask.predicted_iou for _, mask in rows],
+            "tile": [f"{row}_{col}" for row, col in zip(states.row, states.col, strict=True)],
+            "status": states.status.astype(str).to_numpy(),
+            "seconds": states.seconds.to_numpy(),
+            "error": states.error.to_numpy(),
+            "predicted_iou": states.predicted_iou.to_numpy(),
         },
-        geometry=_boxes(rows, prepared),
+        geometry=_boxes(states, prepared),
         crs=str(prepared.grid.geobox.crs),
     )
 
 
-def _boxes(rows: Sequence[TileRow], prepared: Prepared) -> np.ndarray:
+def tile_layer(states: pd.DataFrame, prepared: Prepared) -> Iterator[gpd.GeoDataFrame]:
+    """Return the layer ``tiles``, :data:`AT_ONCE` rows at a time."""
+    for part in _parts(states):
+        yield tile_table(part, prepared).drop(columns="predicted_iou")
+
+
+def count_tiles(states: pd.DataFrame) -> dict[str, int]:
+    """Return how many tiles there are of each status that occurs."""
+    return {str(name): int(n) for name, n in states.status.value_counts(sort=False).items() if n}
+
+
+def _parts(states: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    starts = range(0, max(1, len(states)), AT_ONCE)
+    return (states.iloc[start : start + AT_ONCE] for start in starts)
+
+
+def _boxes(states: pd.DataFrame, prepared: Prepared) -> np.ndarray:
     """Return what each tile owns of the scene, as polygons in its CRS."""
-    scene = prepared.grid.scene
-    cores = [tile.core.intersection(scene) for tile, _ in rows]
+    grid = prepared.grid
+    tiles = (grid.tile((row, col)) for row, col in zip(states.row, states.col, strict=True))
+    cores = [tile.core.intersection(grid.scene) for tile in tiles]
     corners = np.array([[c.col, c.row, c.col_end, c.row_end] for c in cores if c is not None])
-    return moved(shapely.box(*corners.reshape(-1, 4).T), prepared.grid.geobox.affine)
+    return moved(shapely.box(*corners.reshape(-1, 4).T), grid.geobox.affine)
 
 
 def run_row(

@@ -173,6 +173,11 @@ def partial_folder(output: Path, overwrite: bool, resume: bool | None = None) ->
             raise DiskFullError(
                 f"The disk is full while writing {output}. Free some space. {again}"
             ) from error
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise OutputError(
+                f"A file is larger than the disk or your account allows (ulimit -f) while writing "
+                f"{output}. Raise the limit. {again}"
+            ) from error
         if not stays:
             shutil.rmtree(folder, ignore_errors=True)
         elif isinstance(error, KeyboardInterrupt):

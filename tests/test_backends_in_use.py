@@ -80,7 +80,7 @@ def test_a_run_from_a_store_says_the_same_and_encodes_nothing(
     assert encoded == []
     np.testing.assert_array_equal(before, after)
     random_network("sam", seed=1).save_pretrained(tmp_path / "other")
-    with pytest.raises(OptionError, match="the model's weights differs"):
+    with pytest.raises(OptionError, match="the model's checkpoint differs"):
         run(scene, tmp_path / "c.gpkg", tmp_path / "other", store=store)
 
 

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,6 +141,31 @@ def test_a_scheduler_that_does_not_answer_is_said_within_seconds(scene, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"address": '])
+def test_a_file_that_is_of_no_scheduler_is_said(scene, tmp_path, content):
+    path = tmp_path / "scheduler.json"
+    path.write_text(content)
+    with pytest.raises(OptionError, match="it holds no address"):
+        run(scene, tmp_path, "a", scheduler=str(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class WebServer(socketserver.BaseRequestHandler):
+    """Answers anything as no Dask scheduler does."""
+
+    def handle(self):
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_another_program_at_the_address_is_no_scheduler(scene, tmp_path):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), WebServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(OptionError, match="No Dask scheduler answers"):
+            run(scene, tmp_path, "a", scheduler=f"tcp://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_workers_of_another_version_are_refused(scene, tmp_path, cluster, monkeypatch):
     monkeypatch.setattr("geosam.cluster.__version__", "9.9")
     with pytest.raises(OptionError, match=r"has geosam 0\.1\.0, and this is 9\.9"):
@@ -151,6 +178,7 @@ def test_workers_of_another_version_are_refused(scene, tmp_path, cluster, monkey
     [
         ({"workers": 0}, "--workers 0 must be greater than 0"),
         ({"device": "cuda:0,x"}, "as in cuda:0,1"),
+        ({"device": "cuda:x"}, "as in cuda:0,1"),
         ({"device": "cuda:0,1", "workers": 2}, "Leave --workers out"),
         ({"scheduler": "tcp://a:1", "workers": 2}, "without --workers"),
     ],

@@ -104,7 +104,7 @@ def test_a_part_of_the_scene_shares_the_store_of_the_whole(scene, tmp_path):
 @pytest.mark.parametrize(
     ("options", "model", "part"),
     [
-        ({}, FakeModel(signature="1" * 64), "the model's weights differs"),
+        ({}, FakeModel(signature="1" * 64), "the model's checkpoint differs"),
         ({"stretch": "percentile:5,95"}, FakeModel(), "the radiometric stretch differs"),
         ({"overlap": 20}, FakeModel(), "the tile grid differs \\(overlap 16, and now 20\\)"),
     ],
@@ -136,6 +136,19 @@ def test_a_store_that_was_cut_short_is_named(scene, tmp_path):
     chunk.unlink()
     with pytest.raises(OutputError, match="a feature map is missing"):
         run(scene, tmp_path, "c", FakeModel())
+    told = [p for p in (tmp_path / "store" / "encoded" / "c").rglob("*") if p.is_file()]
+    told[0].write_bytes(told[0].read_bytes()[:3])
+    with pytest.raises(OutputError, match=r"store is damaged at tile .*Delete the folder"):
+        run(scene, tmp_path, "d", FakeModel())
+
+
+def test_a_store_without_one_of_its_maps_is_no_store(scene, tmp_path):
+    run(scene, tmp_path, "a", FakeModel())
+    about = tmp_path / "store" / "zarr.json"
+    about.write_text(about.read_text().replace('"feature_maps": [', '"feature_maps": ["lost",'))
+    with pytest.raises(OutputError, match="is no embedding store"):
+        run(scene, tmp_path, "b", FakeModel())
+    assert not (tmp_path / "b.gpkg.partial").exists()
 
 
 def test_a_store_that_may_not_be_written_is_read_and_said_when_it_lacks_something(

@@ -208,8 +208,12 @@ def test_a_layer_in_batches_is_the_layer_in_one(tmp_path, monkeypatch):
     whole = write_geopackage(tmp_path / "whole.gpkg", outlines=rows)
     monkeypatch.setattr(geopackage, "BATCH_ROWS", 3)
     parts = write_geopackage(tmp_path / "parts.gpkg", outlines=rows, nodes=layer("nodes", 0))
-    one, several = (read_layer(path, "outlines") for path in (whole, parts))
-    pd.testing.assert_frame_equal(one, several)
+    given = (rows.iloc[start : start + 2] for start in (0, 2, 4, 6))
+    streamed = write_geopackage(tmp_path / "streamed.gpkg", outlines=given)
+    one, *others = (read_layer(path, "outlines") for path in (whole, parts, streamed))
+    for other in others:
+        pd.testing.assert_frame_equal(one, other)
+    assert styles_of(streamed).f_table_name.tolist() == ["outlines"]
     assert pyogrio.read_info(parts, layer="outlines")["features"] == 7
     with sqlite3.connect(parts) as database:
         indexed = database.execute("select count(*) from rtree_outlines_geom").fetchone()

@@ -304,18 +304,23 @@ def test_a_folder_of_runs_goes_on_where_it_was(scene, tmp_path, monkeypatch):
     assert (tmp_path / "a.gpkg").stat().st_mtime_ns == finished
 
 
-def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(scene, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "larger than the disk")]
+)
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
+    scene, tmp_path, monkeypatch, number, words
+):
     monkeypatch.setattr("geosam.segmentation.GROUP_PX", 64)
     write, written = Ledger._write, []
 
     def run_full(ledger, path, arrays):
         written.append(path)
         if len(written) == 12:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(number, os.strerror(number))
         write(ledger, path, arrays)
 
     monkeypatch.setattr(Ledger, "_write", run_full)
-    with pytest.raises(OutputError, match=r"disk is full.*--resume goes on"):
+    with pytest.raises(OutputError, match=rf"{words}.*--resume goes on"):
         run(scene, tmp_path, "cut", model=FakeModel(), workers=1)
     monkeypatch.undo()
     assert not list((tmp_path / "cut.gpkg.partial").rglob("*.unfinished"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import geopandas as gpd
 import pandas as pd
@@ -31,6 +31,8 @@ from geosam.workspace import disk_is_full
 
 BATCH_ROWS = 50_000
 """Rows that are turned into bytes at once."""
+LayerRows: TypeAlias = pd.DataFrame | Iterable[pd.DataFrame]
+"""A layer as one table, or as tables that follow one another, so that it is never in memory as a whole."""
 _STYLES = "layer_styles"
 """Table in which QGIS keeps the styles of a GeoPackage."""
 _SYNCHRONOUS = "OGR_SQLITE_SYNCHRONOUS"
@@ -52,7 +54,7 @@ def write_geopackage(
     overwrite: bool = False,
     append: bool = False,
     styles: bool = True,
-    **layers: pd.DataFrame,
+    **layers: LayerRows,
 ) -> Path:
     """Write tables as the layers of a GeoPackage.
 
@@ -71,9 +73,10 @@ def write_geopackage(
         Whether to add the default QGIS style of each layer known to geosam. A style that a user
         has saved in the file stays. Where ``series`` tells the dates, layers of change have an entry
         for each step, of which the last alone is shown.
-    **layers : geopandas.GeoDataFrame or pandas.DataFrame
+    **layers : geopandas.GeoDataFrame, pandas.DataFrame, or an iterable of them
         Layer name to table. An empty one keeps its columns and, where geosam knows the layer, its
-        geometry type.
+        geometry type. The tables of an iterable are written one after the other, with the columns and
+        the geometry type of the first.
 
     Returns
     -------
@@ -92,13 +95,14 @@ def write_geopackage(
     """
     target = Path(path)
     _check_target(target, overwrite, append)
-    for name, frame in layers.items():
-        _check_layer(name, frame)
+    for name, layer in layers.items():
+        if isinstance(layer, pd.DataFrame):
+            _check_layer(name, layer)
     with _complete_or_nothing(target) as unfinished:
         if append and target.exists():
             shutil.copyfile(target, unfinished)
-        for name, frame in layers.items():
-            _write_layer(unfinished, name, frame)
+        for name, layer in layers.items():
+            _write_layer(unfinished, name, layer)
         if styles:
             _write_styles(unfinished, layers)
     return target
@@ -212,15 +216,24 @@ def _full_disk_named(target: Path) -> Iterator[None]:
         raise
 
 
-def _write_layer(path: Path, name: str, frame: pd.DataFrame) -> None:
+def _write_layer(path: Path, name: str, layer: LayerRows) -> None:
+    parts = iter(_cut(layer) if isinstance(layer, pd.DataFrame) else layer)
+    first = next(parts)
+    _check_layer(name, first)
     options: dict[str, Any] = {"layer": name, "driver": "GPKG"}
-    if isinstance(frame, gpd.GeoDataFrame):
-        options["geometry_type"] = _geometry_type(name, frame)
+    if isinstance(first, gpd.GeoDataFrame):
+        whole = layer if isinstance(layer, gpd.GeoDataFrame) else first
+        options["geometry_type"] = _geometry_type(name, whole)
         # The index helps nobody to find a river, but QGIS draws a large layer far faster with it.
         options["layer_options"] = {"SPATIAL_INDEX": "YES", "GEOMETRY_NAME": "geom"}
-    for start in range(0, max(1, len(frame)), BATCH_ROWS):
-        part = frame.iloc[start : start + BATCH_ROWS]
-        pyogrio.write_dataframe(part, path, append=start > 0, **options)
+    pyogrio.write_dataframe(first, path, **options)
+    for part in parts:
+        pyogrio.write_dataframe(part, path, append=True, **options)
+
+
+def _cut(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    starts = range(0, max(1, len(frame)), BATCH_ROWS)
+    return (frame.iloc[start : start + BATCH_ROWS] for start in starts)
 
 
 def _geometry_type(name: str, frame: gpd.GeoDataFrame) -> str | None:
@@ -234,12 +247,13 @@ def _geometry_type(name: str, frame: gpd.GeoDataFrame) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _write_styles(path: Path, layers: Mapping[str, pd.DataFrame]) -> None:
+def _write_styles(path: Path, layers: Mapping[str, LayerRows]) -> None:
     """Add a default style for each layer that has none yet."""
+    tables = {name: layer for name, layer in layers.items() if isinstance(layer, pd.DataFrame)}
     present = {str(name) for name, _ in pyogrio.list_layers(path)}
     kept = pyogrio.read_dataframe(path, layer=_STYLES) if _STYLES in present else None
     styled = set() if kept is None else set(kept["f_table_name"])
-    styles = {name: _style_of(name, layers) for name in layers if name not in styled}
+    styles = {name: _style_of(name, tables) for name in layers if name not in styled}
     fresh = [_style_row(name, qml) for name, qml in styles.items() if qml is not None]
     if not fresh:
         return
@@ -267,13 +281,13 @@ def _style_row(name: str, qml: str) -> dict[str, Any]:
     }
 
 
-def _style_of(name: str, layers: Mapping[str, pd.DataFrame]) -> str | None:
+def _style_of(name: str, tables: Mapping[str, pd.DataFrame]) -> str | None:
     """Return the QML of a layer, or None where there is none."""
     file = files("geosam.export") / "styles" / f"{name}.qml"
     if not file.is_file():
         return None
     qml = file.read_text(encoding="utf-8")
-    if "series" not in layers or "from_date" not in layers[name]:
+    if "series" not in tables or "from_date" not in tables.get(name, ()):
         return qml
-    steps = list(pairwise(layers["series"]["date"]))
-    return steps_apart(qml, steps, sure="beyond_uncertainty" in layers[name])
+    steps = list(pairwise(tables["series"]["date"]))
+    return steps_apart(qml, steps, sure="beyond_uncertainty" in tables[name])

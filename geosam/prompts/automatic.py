@@ -116,6 +116,8 @@ def coarse_polygons(coarse: np.ndarray, origin: Window) -> ScenePrompts:
         Where the array lies on the grid.
     """
     water = (coarse == 1).astype(np.uint8)
+    if not water.any():
+        return ScenePrompts()
     # A pixel aside, because rasterio takes the identity for a missing transform and warns.
     found = shapes(water, water.astype(bool), connectivity=4, transform=Affine.translation(1, 1))
     polygons = [

@@ -45,6 +45,12 @@ validation chips of which that is so the one with a lake of size comes out at an
 0.70 with a half and at 0.65 in full; false water on the others falls from 0.3 % on average to nothing."""
 MOST_EVIDENCE = 4.0
 """Bound of all evidence, in logits, so that a model that is sure can overrule it."""
+PROMPT_WEIGHT = 2.0
+"""Weight of the learned network's logits in the mask prompt: the model knows masks that are sure."""
+PROMPT_LOGIT = 6.0
+"""Bound of the logits of a mask prompt: that of a mask which is sure of itself."""
+_PROMPT_STEPS = 127
+"""A logit of a mask prompt is kept as a whole number of these from zero to its bound."""
 _LARGE = 50.0
 
 
@@ -127,6 +133,30 @@ def bounded(evidence: xr.DataArray, coarse: xr.DataArray, weight: float = 1.0) -
     logits = da.clip(evidence.data * np.float32(weight), -MOST_EVIDENCE, MOST_EVIDENCE)
     logits = da.where(meant, logits, np.float32(-MOST_EVIDENCE))
     return evidence.copy(data=da.nan_to_num(logits))
+
+
+def mask_prompt(evidence: xr.DataArray, coarse: xr.DataArray) -> xr.DataArray:
+    """Return evidence as the model is prompted with it: (y, x) uint8, lazily; see
+    :func:`prompt_logits`.
+
+    A mask says of a doubtful pixel as much as of a sure one; logits leave the model more to decide.
+    Where the two contradict one another, because water was dropped or drawn by hand, the mask is sure.
+    """
+    logits = PROMPT_WEIGHT * da.asarray(evidence.data)
+    logits = da.where(da.isnan(logits), np.float32(-PROMPT_LOGIT), logits)
+    water = da.asarray(coarse.data).rechunk(logits.chunks) == 1
+    sure = da.where(water, np.float32(PROMPT_LOGIT), np.float32(-PROMPT_LOGIT))
+    logits = da.where((logits > 0) == water, da.clip(logits, -PROMPT_LOGIT, PROMPT_LOGIT), sure)
+    steps = da.rint((logits / PROMPT_LOGIT + 1) * _PROMPT_STEPS).astype(np.uint8)
+    return evidence.copy(data=steps)
+
+
+def prompt_logits(stored: np.ndarray) -> np.ndarray:
+    """Return the logits of a mask prompt as :func:`mask_prompt` gives it, float32: against water where
+    there is none.
+    """
+    known = np.where(stored == NODATA, 0, stored).astype(np.float32)
+    return (known / np.float32(_PROMPT_STEPS) - 1) * np.float32(PROMPT_LOGIT)
 
 
 def with_companion(evidence: xr.DataArray, learned: xr.DataArray) -> xr.DataArray:

@@ -38,7 +38,12 @@ from geosam.views import Around, Looks, Views, covering
 
 BLOCK_PX = 1024
 """Side of the blocks of a raster."""
-_LABELS = {"coarse": "Coarse mask", "segment_prompts": "Prompts", "learned_wider": "Learned wide"}
+_LABELS = {
+    "coarse": "Coarse mask",
+    "mask_prompt": "Mask prompt",
+    "segment_prompts": "Prompts",
+    "learned_wider": "Learned wide",
+}
 
 Step = Callable[[Looks], xr.DataArray]
 """A part of the scene -> a raster (y, x) on one of its grids, lazy."""

@@ -241,7 +241,7 @@ def ask_again(prepared: Prepared, options: Options, keep: Keep, k: int) -> Prepa
         )
     logits = segment_prepared(prepared, keep, f"round_{k}")
     coarse = keep.raster(partial(_answered, logits=logits), f"coarse_{k}", COARSE_PX)
-    return replace(prepared, prompts=replace(prepared.prompts, coarse=coarse))
+    return replace(prepared, prompts=replace(prepared.prompts, coarse=coarse, doubt=None))
 
 
 def _answered(looks: Looks, logits: Step) -> xr.DataArray:

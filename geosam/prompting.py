@@ -15,6 +15,7 @@ from geosam.coarse import (
     coarse_from_raster,
     follow_hint,
     is_related,
+    mask_prompt,
 )
 from geosam.decision import Decision
 from geosam.durable import Keep, Step
@@ -44,6 +45,8 @@ class Prompting:
     """Gives the coarse mask."""
     rule: PromptRule | None = None
     """How points are drawn from it."""
+    doubt: Step | None = None
+    """Gives the mask prompt where it is more than the coarse mask; see :func:`geosam.coarse.mask_prompt`."""
     given: ScenePrompts | None = None
     """Prompts that are there already, on the working grid of the scene."""
     dense: bool = True
@@ -63,9 +66,15 @@ class Prompting:
         if given is not None:
             window = covering(geobox_of(looks.working), grid)
             given = given.within(window).moved(-window.col, -window.row)
-        coarse = None if self.coarse is None else self.coarse(looks)
         return PromptSource(
-            coarse, self.rule, given, self.dense, self.boxes, self.unprompted, self.joined
+            None if self.coarse is None else self.coarse(looks),
+            self.rule,
+            given,
+            self.dense,
+            None if self.doubt is None else self.doubt(looks),
+            self.boxes,
+            self.unprompted,
+            self.joined,
         )
 
 
@@ -80,11 +89,16 @@ def prompt_source(views: Views, decision: Decision, options: Options, keep: Keep
     if decision.source == "vector":
         given = read_prompts(options.prompts, geobox_of(views.working))
         drawn = partial(_burned, given=given, grid=geobox_of(views.working))
-        return Prompting(given=given, evidence=weighed(evidence, drawn, decision, learned))
+        return Prompting(
+            doubt=_doubt(decision, evidence, drawn, keep),
+            given=given,
+            evidence=weighed(evidence, drawn, decision, learned),
+        )
     coarse = _coarse(views, options, decision, evidence, keep)
     return Prompting(
         coarse=coarse,
         rule=_rule(decision, options),
+        doubt=_doubt(decision, evidence, coarse, keep) if options.dense else None,
         dense=options.dense,
         boxes=options.boxes,
         evidence=weighed(evidence, coarse, decision, learned),
@@ -127,6 +141,18 @@ def _coarse(
     # Which water a hint means is a question of whole water bodies: here both are held in memory.
     hint, water = dask.compute(*(raster(views) for raster in rasters))
     return keep.hold(follow_hint(hint, water) if is_related(hint, water) else hint, "coarse")
+
+
+def _doubt(decision: Decision, evidence: Step | None, coarse: Step, keep: Keep) -> Step | None:
+    """Return the mask prompt in logits, where they are the learned network's."""
+    if evidence is None or decision.witness != "learned":
+        return None
+    said = partial(_said, evidence=evidence, coarse=coarse)
+    return keep.raster(said, "mask_prompt", COARSE_PX)
+
+
+def _said(looks: Looks, evidence: Step, coarse: Step) -> xr.DataArray:
+    return mask_prompt(evidence(looks), coarse(looks))
 
 
 def _hint(looks: Looks, path: str) -> xr.DataArray:

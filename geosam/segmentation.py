@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
+from geosam.coarse import prompt_logits
 from geosam.embeddings import Embeddings
 from geosam.joined import keep_asked
 from geosam.masks import SKIPPED_NO_PROMPT, segment_tiles
@@ -45,6 +46,8 @@ class PromptSource:
     """Prompts that are there already."""
     dense: bool = True
     """Whether the coarse mask itself is given to the model."""
+    doubt: xr.DataArray | None = None
+    """(y, x) uint8: the logits that are given in its place; see :func:`geosam.coarse.mask_prompt`."""
     boxes: bool = True
     """Whether boxes are given to the model."""
     unprompted: bool = False
@@ -119,9 +122,12 @@ def group_work(
         Takes pixels, coarse mask and prompts of a group, and these settings by name.
     """
     composite = blocks_of(scene.sel(band=list(stretch.bands)))
-    dense = None if prompts.coarse is None or not prompts.dense else blocks_of(prompts.coarse)
+    soft = prompts.doubt is not None
+    shown = prompts.doubt if soft else prompts.coarse
+    dense = None if shown is None or not prompts.dense else blocks_of(shown)
     look = partial(
         _look,
+        soft=soft,
         stretch=stretch,
         given=prompts.given,
         unprompted=prompts.unprompted,
@@ -200,6 +206,7 @@ def _look(
     drawn: Sequence[ScenePrompts],
     *,
     group: TileGroup,
+    soft: bool,
     stretch: Stretch,
     given: ScenePrompts | None,
     unprompted: bool,
@@ -209,7 +216,7 @@ def _look(
     here = (given or merge_prompts(drawn)).within(group.read)
     windows = read_tiles(pixels, group.read, group.tiles)
     asked = [
-        _ask(here, tile, _cut_coarse(coarse, group, tile), unprompted, boxes)
+        _ask(here, tile, _cut_coarse(coarse, group, tile, soft), unprompted, boxes)
         for tile in group.tiles
     ]
     shown = [
@@ -219,8 +226,14 @@ def _look(
     return shown, asked
 
 
-def _cut_coarse(coarse: np.ndarray | None, group: TileGroup, tile: Tile) -> np.ndarray | None:
-    return None if coarse is None else coarse[tile.read.slices(group.read)] == 1
+def _cut_coarse(
+    coarse: np.ndarray | None, group: TileGroup, tile: Tile, soft: bool
+) -> np.ndarray | None:
+    """Return the mask prompt of a tile, bool or, where it is `soft`, float32 logits."""
+    if coarse is None:
+        return None
+    part = coarse[tile.read.slices(group.read)]
+    return prompt_logits(part) if soft else part == 1
 
 
 def _ask(

@@ -98,7 +98,8 @@ class PixelPrompts:
     boxes: np.ndarray | None = None
     """(n, 4) float: x_min, y_min, x_max, y_max, or None."""
     masks: np.ndarray | None = None
-    """(n, y, x) bool: the dense mask prompt; or float: the logits of an earlier answer; or None."""
+    """(n, y, x) bool: the dense mask prompt; or float: the same as logits, of an earlier answer or of what
+    else speaks for the object; or None."""
 
     def __post_init__(self) -> None:
         if self.points.ndim != 3 or self.points.shape[2] != 2:

@@ -7,7 +7,16 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from geosam.coarse import DENIAL_WEIGHT, INDEX_LOGIT, denied
+from geosam.coarse import (
+    DENIAL_WEIGHT,
+    INDEX_LOGIT,
+    NODATA,
+    PROMPT_LOGIT,
+    PROMPT_WEIGHT,
+    denied,
+    mask_prompt,
+    prompt_logits,
+)
 from geosam.decision import decide
 from geosam.options import Options
 from geosam.views import view_array
@@ -66,3 +75,25 @@ def test_an_index_denies_but_never_affirms():
 def test_whole_numbers_are_taken_as_they_are(clear):
     counts = (clear * 10_000).round().astype("uint16")
     assert decide(view_array(counts), Options()).source == "index"
+
+
+def prompted(said, mask):
+    said, mask = np.array([said], np.float32), np.array([mask], np.uint8)
+    evidence, coarse = (xr.DataArray(v, dims=("y", "x")).chunk() for v in (said, mask))
+    return prompt_logits(mask_prompt(evidence, coarse).values)[0]
+
+
+def test_a_mask_prompt_keeps_the_doubts_of_the_evidence_within_its_bounds():
+    logits = prompted([-30.0, -2.0, 0.0, 1.5, 9.0], [0, 0, 0, 1, 1])
+    doubts = PROMPT_WEIGHT * np.array([-2.0, 0.0, 1.5])
+    assert logits == pytest.approx([-PROMPT_LOGIT, *doubts, PROMPT_LOGIT], abs=0.03)
+
+
+def test_a_mask_prompt_is_sure_where_water_was_dropped_or_drawn_or_nothing_is_known():
+    logits = prompted([2.0, 2.0, -1.0, np.nan, -1.0], [0, NODATA, 1, 0, NODATA])
+    sure = PROMPT_LOGIT
+    assert logits == pytest.approx([-sure, -sure, sure, -sure, -PROMPT_WEIGHT], abs=0.03)
+
+
+def test_a_window_beyond_a_mask_prompt_is_land():
+    assert (prompt_logits(np.full((2, 2), NODATA, np.uint8)) == -PROMPT_LOGIT).all()

@@ -7,7 +7,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from geosam.prompts.meant import with_water_meant
+from geosam.prompts.meant import CLICK_LOGIT, with_water_meant
 from geosam.prompts.scene_prompts import ScenePrompts
 
 SHAPE = (120, 160)
@@ -209,3 +209,11 @@ def test_a_click_means_what_was_found_and_not_what_is_likely_alone():
     assert (drawn == (weak() > 0)).all()
     drawn, _, _ = meant(weak(), **clicks((25.5, 50.5)))
     assert not drawn.any()
+
+
+def test_a_click_means_what_is_a_little_less_likely_beside_what_was_found():
+    evidence = weak()
+    evidence[40:60, 20:30] = -0.2
+    drawn, _, _ = meant(evidence, **clicks((40.5, 50.5)))
+    assert (drawn == (evidence > CLICK_LOGIT)).all()
+    assert drawn[50, 25]

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 import geosam
 from geosam.prompts.vector import read_prompts
-from geosam.testing import sinuous_river_mask
+from geosam.testing import sinuous_river_mask, synthetic_scene
 
 NORTH_UP = Affine(10, 0, 600_000, 0, -10, 5_000_000)
 
@@ -59,7 +59,7 @@ def save(scene, path, nodata=-9999.0):
     geobox = scene.odc.geobox
     profile = {
         "driver": "GTiff",
-        "count": 4,
+        "count": len(values),
         "dtype": "float32",
         "height": values.shape[1],
         "width": values.shape[2],
@@ -172,6 +172,25 @@ def test_saved_prompts_make_the_same_run(tmp_path):
     assert first.tiles == again.tiles
     one, two = (gpd.read_file(tmp_path / f"{n}.gpkg", layer="prompts") for n in ("first", "again"))
     assert len(one) == len(two)
+
+
+def test_the_learned_network_prompts_with_its_doubts_and_saved_prompts_do_too(tmp_path):
+    class Doubtful(Darkness):
+        """It answers with its mask prompt, which it wants as logits."""
+
+        def decode(self, features, prompts):
+            masks = np.stack([p.masks[0] for p in prompts])
+            assert masks.dtype == np.float32
+            assert len(np.unique(masks)) > 50
+            return masks, np.full(len(prompts), 0.9)
+
+    drawn = synthetic_scene((256, 256), seed=3, nir=False, nodata_corner=0.1)
+    path = save(drawn.scene.astype("float32"), tmp_path / "scene.tif")
+    options = {"resolution": 1, "model": Doubtful(), "overlap": 16}
+    _, mask = run(path, tmp_path, "first", **options)
+    _, same = run(path, tmp_path, "again", prompts=str(tmp_path / "first.gpkg"), **options)
+    assert (mask == 1).any()
+    assert (mask == same).all()
 
 
 def test_every_point_lies_on_its_own_side(tmp_path):

@@ -45,7 +45,8 @@ def draw_prior(
     Returns
     -------
     ndarray (rows, columns) float32
-        Zero where nothing is known. A later click overrules what stood there.
+        Zero where nothing is known. A later click overrules what stood there, but where the mask prompt
+        says the same already its doubts stay.
     """
     prior = np.zeros(shape, np.float32) if mask is None else mask.astype(np.float32)
     x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0])[:, None] + 0.5
@@ -58,5 +59,13 @@ def draw_prior(
         for (column, row), label in zip(np.asarray(points) / stride, labels, strict=True):
             if label >= 0:
                 near = np.hypot(x - column, y - row) <= CLICK_RADIUS
-                prior[near] = SURE if label else -SURE
+                if mask is None or not _says(mask, column, row, label):
+                    prior[near] = SURE if label else -SURE
     return prior
+
+
+def _says(mask: np.ndarray, column: float, row: float, label: int) -> bool:
+    """Return whether a mask prompt says of a cell what a click says there."""
+    rows, columns = mask.shape
+    at = min(int(row), rows - 1), min(int(column), columns - 1)
+    return bool((mask[at] > 0) == (label > 0))

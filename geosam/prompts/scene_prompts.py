@@ -130,8 +130,8 @@ def tile_prompts(
     tile
         The tile.
     coarse
-        (size, size) bool: coarse mask of the object :data:`WATER` on the tile's read window, or
-        None. Where it is empty and nothing else prompts, there are no prompts.
+        (size, size): coarse mask of the object :data:`WATER` on the tile's read window, bool or
+        float logits, or None. Where it is empty and nothing else prompts, there are no prompts.
     boxes
         Whether boxes are used.
     """
@@ -141,7 +141,7 @@ def tile_prompts(
     )
     if boxes:
         objects |= set(here.box_objects[_for_tile(here.box_tiles, tile)])
-    if coarse is not None and coarse.any():
+    if coarse is not None and (coarse > 0).any():
         objects.add(WATER)
     candidates = (_object_prompts(here, tile, int(k), coarse, boxes) for k in sorted(objects))
     return [prompt for prompt in candidates if prompt is not None]
@@ -159,7 +159,7 @@ def _object_prompts(
     )
     box = _object_box(here, tile, object_id) if boxes else None
     positive = bool((here.labels[mine] == 1).any())
-    has_mask = mask is not None and bool(mask.any())
+    has_mask = mask is not None and bool((mask > 0).any())
     if not (positive or has_mask or box is not None):
         return None
     return PixelPrompts(

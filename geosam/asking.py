@@ -313,8 +313,8 @@ def _extent(logits: np.ndarray, window: Window, grid: GeoBox, scene: GeoBox) -> 
     left, right = window.col + cols[0], window.col + cols[-1] + 1
     top, bottom = window.row + rows[0], window.row + rows[-1] + 1
     corners = [(left, top), (right, top), (left, bottom), (right, bottom)]
-    to_scene = ~scene.affine * grid.affine
-    places = np.array([to_scene * corner for corner in corners])
+    to_scene = ~scene.affine @ grid.affine
+    places = np.array([to_scene @ corner for corner in corners])
     low = np.floor(places.min(axis=0)).astype(int) - MARGIN_PX
     high = np.ceil(places.max(axis=0)).astype(int) + MARGIN_PX
     wide = Window(int(low[1]), int(low[0]), int(high[1] - low[1]), int(high[0] - low[0]))

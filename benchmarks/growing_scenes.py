@@ -52,7 +52,7 @@ class Nothing:
 
 
 def write_scene(path: Path, size: int, share: float) -> None:
-    """Write water and land in the first rows; the rest is never written."""
+    """Write land and a river on every 1,024 rows in the first rows; the rest is never written."""
     profile = {
         "driver": "GTiff", "dtype": "uint16", "count": 4, "height": size, "width": size,
         "crs": "EPSG:32633", "transform": Affine(10, 0, 4e5, 0, -10, 5.4e6), "nodata": 0,
@@ -67,7 +67,7 @@ def write_scene(path: Path, size: int, share: float) -> None:
         for row in range(0, valid, BAND_PX):
             height = min(BAND_PX, valid - row)
             rows = np.arange(row, row + height)[:, None]
-            water = np.abs(rows % 1024 - 500 - 200 * np.sin(cols / 300)) < 40
+            water = np.abs(rows % 1024 - 128 - 80 * np.sin(cols / 300)) < 40
             values = np.where(
                 water,
                 *(np.reshape(v, (4, 1, 1)) for v in ([300, 400, 300, 100], [900, 900, 900, 3000])),

@@ -271,16 +271,14 @@ def _with_contrast(
     goes_on: bool,
 ) -> Iterator[GeneratedMask]:
     """Keep masks whose edges the picture has, and faint ones that a tile cuts."""
+    if not rules.edge_contrast:
+        yield from found
+        return
     for mask in found:
-        if not rules.edge_contrast:
+        contrast = edge_contrast(mask.cutout, pixels, valid) / rules.edge_contrast
+        if contrast >= 1:
             yield mask
-            continue
-        contrast = edge_contrast(mask.cutout, pixels, valid)
-        if contrast >= rules.edge_contrast:
-            yield mask
-        elif (
-            contrast >= FAINT * rules.edge_contrast and goes_on and is_cut(mask.cutout, valid.shape)
-        ):
+        elif contrast >= FAINT and goes_on and is_cut(mask.cutout, valid.shape):
             yield replace(mask, sure=False)
 
 

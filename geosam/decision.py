@@ -118,7 +118,7 @@ _INSTEAD = (
 )
 
 
-_BESIDE = "The learned network has a word beside the index, an eighth of what it says."
+_BESIDE = "The learned network has a small word beside the index."
 
 
 def _gives_way(decision: Decision, threshold: Threshold, options: Options) -> bool:

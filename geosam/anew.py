@@ -11,12 +11,14 @@ from functools import partial
 
 import numpy as np
 import xarray as xr
+from dask.delayed import Delayed
 from odc.geo.geobox import GeoBox
 
-from geosam.durable import Draw, Lay, Step
+from geosam.durable import Draw, Lay, Learned, Lesson, Step
 from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.mosaic import blended
+from geosam.tasks import task
 from geosam.tiles import TileGrid
 from geosam.types import Window
 from geosam.views import Around, Looks, covering
@@ -50,6 +52,10 @@ class Anew:
     def hold(self, values: xr.DataArray, name: str) -> Step:
         """Return a step that gives what a part has of the values."""
         return partial(_held, values=values)
+
+    def learn(self, lesson: Lesson, name: str) -> Learned:
+        """Return what learns from the part that is asked about, and from no other."""
+        return partial(_learned_here, lesson=lesson)
 
 
 def read_part(
@@ -105,3 +111,7 @@ def _blended(looks: Looks, lay: Lay, on: str) -> xr.DataArray:
 
 def _held(looks: Looks, values: xr.DataArray) -> xr.DataArray:
     return values[covering(geobox_of(looks.working), geobox_of(values)).slices()]
+
+
+def _learned_here(looks: Looks, values: xr.DataArray, lesson: Lesson) -> Delayed:
+    return task(lesson.conclude)([lesson.sample(values, looks, geobox_of(looks.working), 1)])

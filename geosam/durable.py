@@ -32,6 +32,7 @@ from geosam.progress import Bar, count
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import ScenePrompts, to_arrays
 from geosam.sweep import Kind, sweep
+from geosam.tasks import task
 from geosam.tiles import TileGrid, TileGroup, around, group_tiles
 from geosam.types import Window
 from geosam.views import Around, Looks, Views, covering
@@ -43,6 +44,7 @@ _LABELS = {
     "mask_prompt": "Mask prompt",
     "segment_prompts": "Prompts",
     "learned_wider": "Learned wide",
+    "colours": "Water colours",
 }
 
 Step = Callable[[Looks], xr.DataArray]
@@ -70,12 +72,44 @@ class Keep(Protocol):
     def hold(self, values: xr.DataArray, name: str) -> Step:
         """Return the step that gives a raster which is in memory."""
 
+    def learn(self, lesson: Lesson, name: str) -> Learned:
+        """Return what gives the conclusion of a lesson for a part of the scene."""
+
+
+Learned = Callable[[Looks, xr.DataArray], Any]
+"""A part of the scene, and the values there that are learned from -> what is concluded, or a task that
+gives it; None where nothing is."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned about a scene from samples of it."""
+
+    values: Step
+    """What is sampled, on the working grid."""
+    sample: Callable[[xr.DataArray, Looks, GeoBox, int], Delayed]
+    """Takes the values, looks that cover a part and the margin, the part, and the number of parts that are
+    sampled; makes a task of it that gives arrays by name."""
+    conclude: Callable[[Sequence[Mapping[str, np.ndarray]]], Any]
+    """Turns samples into what they tell of the scene; those of parts without data are empty."""
+    windows: Mapping[Index, Window]
+    """Parts of the working grid that are sampled."""
+    margin: int
+    """Pixels of the working grid around a part that its sample depends on."""
+
+    def draw(self, window: Window, around: Around, grid: GeoBox) -> Delayed | dict[str, np.ndarray]:
+        """Return a task that samples a window of the working grid; nothing where it has no data."""
+        looks = around(part_of(grid, window, self.margin))
+        if looks is None:
+            return {}
+        return self.sample(self.values(looks), looks, grid[window.slices()], len(self.windows))
+
 
 @dataclass(frozen=True)
 class Lazy:
     """Keeps nothing: everything stays one lazy graph."""
 
-    looks: Looks
+    looks: Views
     """The whole scene."""
 
     def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Step:
@@ -96,11 +130,22 @@ class Lazy:
         """Return a step that gives the values."""
         return partial(_cut, values=values)
 
+    def learn(self, lesson: Lesson, name: str) -> Learned:
+        """Return what gives a task that concludes from samples of the whole."""
+        grid = geobox_of(self.looks.working)
+        found = [lesson.draw(w, self.looks.around, grid) for w in lesson.windows.values()]
+        return partial(_everywhere, concluded=task(lesson.conclude)(found))
+
 
 def _cut(looks: Looks, values: xr.DataArray, on: str = "working") -> xr.DataArray:
     """Return what a part of the scene has of values of the whole."""
     window = covering(geobox_of(getattr(looks, on)), geobox_of(values))
     return values[window.slices()]
+
+
+def _everywhere(looks: Looks, values: xr.DataArray, concluded: Any) -> Any:
+    """Return what holds for the whole scene."""
+    return concluded
 
 
 @dataclass(frozen=True)
@@ -175,6 +220,17 @@ class Durable:
         for index in sorted(set(kept.blocks.indices()) - kept.ledger.finished()):
             kept.save(index, values.values[kept.blocks.window(index).slices()])
         return kept
+
+    def learn(self, lesson: Lesson, name: str) -> Learned:
+        """Draw the samples that are not kept yet, and conclude from all of them."""
+        ledger, windows = Ledger(self.folder / name), lesson.windows
+        make = partial(
+            _keep_sample, lesson=lesson, around=self.views.around,
+            grid=geobox_of(self.views.working), ledger=ledger,
+        )  # fmt: skip
+        self._fill(ledger, sorted(windows), make, name, {i: (i, w) for i, w in windows.items()})
+        samples = [ledger.load(index) for index in sorted(windows)]
+        return partial(_everywhere, concluded=lesson.conclude(samples))
 
     def collect(
         self, lay: Callable[[Looks, TileGroup], Work], grid: TileGrid, per_side: int, name: str
@@ -286,6 +342,13 @@ def _blend_block(group: TileGroup, near: list[Index], kept: Kept, answers: Answe
     if whole is None:
         whole = np.full((group.core.height, group.core.width), UNKNOWN, np.float32)
     kept.save(group.index, whole[window.slices(group.core)])
+
+
+def _keep_sample(
+    item: tuple[Index, Window], lesson: Lesson, around: Around, grid: GeoBox, ledger: Ledger
+) -> None:
+    index, window = item
+    ledger.save(index, compute(lesson.draw(window, around, grid)))
 
 
 def _draw_group(group: TileGroup, draw: Draw, around: Around, kept: KeptPrompts) -> None:

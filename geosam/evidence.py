@@ -21,19 +21,22 @@ from geosam.coarse import (
     without_slivers,
 )
 from geosam.decision import Decision
-from geosam.durable import Keep, Step
+from geosam.durable import Keep, Learned, Lesson, Step
 from geosam.grids import geobox_of
 from geosam.loading import load_network
 from geosam.mosaic import Mosaic
 from geosam.options import Options
+from geosam.own_colours import REACH_PX, learn_colours, with_own_colours
 from geosam.regrid import onto_scene
+from geosam.stretch import Stretch
+from geosam.sure_pixels import SAMPLE_PX, draw_sample, sample_windows
 from geosam.tiles import TileGrid
 from geosam.types import CoarseNetwork
 from geosam.views import Looks, Views, refine
 
-EVIDENCE_PX = 2 * EDGE_PX + 4
-"""Pixels of the working grid around it that evidence depends on: slivers along nodata, and what is
-interpolated from the wider grid."""
+EVIDENCE_PX = 2 * EDGE_PX + 2 * REACH_PX + 4
+"""Pixels of the working grid around it that evidence depends on: slivers along nodata, how the colours of
+the wider grid are described, and what is interpolated from it."""
 NETWORK_GROUP = 2
 """Tiles a side that go through the learned network together."""
 
@@ -77,7 +80,15 @@ def learned_evidence(views: Views, decision: Decision, options: Options, keep: K
         )
         for on, name in (("working", "learned"), ("wider", "learned_wider"))
     )  # fmt: skip
-    return partial(_both_looks, fine=fine, wide=wide)
+    return _with_scene(partial(_both_looks, fine=fine, wide=wide), views, decision, keep)
+
+
+def _with_scene(evidence: Step, views: Views, decision: Decision, keep: Keep) -> Step:
+    """Add to the network's word what the scene's own colours say."""
+    stretch, windows = decision.renditions[0], sample_windows(geobox_of(views.working))
+    sample = partial(draw_sample, stretch=stretch)
+    colours = keep.learn(Lesson(evidence, sample, learn_colours, windows, SAMPLE_PX), "colours")
+    return partial(_settled, evidence=evidence, colours=colours, stretch=stretch)
 
 
 def _network_grid(scene: xr.DataArray) -> TileGrid:
@@ -92,8 +103,13 @@ def _asked_network(looks: Looks, on: str, decision: Decision, network: CoarseNet
 
 
 def _both_looks(looks: Looks, fine: Step, wide: Step) -> xr.DataArray:
-    evidence = mean_evidence(fine(looks), onto_scene(wide(looks), looks.working))
-    return without_slivers(evidence, looks.working)
+    return mean_evidence(fine(looks), onto_scene(wide(looks), looks.working))
+
+
+def _settled(looks: Looks, evidence: Step, colours: Learned, stretch: Stretch) -> xr.DataArray:
+    logits = evidence(looks)
+    said = with_own_colours(logits, looks, colours(looks, logits), stretch)
+    return without_slivers(said, looks.working)
 
 
 def weighed(

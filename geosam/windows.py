@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -86,6 +87,7 @@ def map_around(
     fills: Mapping[str, float],
     margin: int,
     dtype: DTypeLike,
+    **later: Delayed,
 ) -> da.Array:
     """Call a function with every chunk of some rasters and what lies around it.
 
@@ -97,13 +99,15 @@ def map_around(
     function
         Takes a window of each raster by name, and gives as many pixels.
     rasters
-        (y, x) each, on one grid; the chunks of the first are those of the result.
+        (..., y, x) each, on one grid; the chunks of the first are those of the result.
     fills
         Values where a window overhangs a raster.
     margin
         Pixels around a chunk that are seen with it, and whose results are dropped.
     dtype
         Of what the function gives.
+    **later
+        Tasks that give further arguments, the same for every chunk.
 
     Returns
     -------
@@ -116,16 +120,14 @@ def map_around(
     def block(window: Window) -> da.Array:
         wide = window.grown(margin)
         seen = {name: read_window(layer, wide, fills[name]) for name, layer in layers.items()}
-        return da.from_delayed(inside(**seen), (window.height, window.width), dtype)
+        return da.from_delayed(inside(**seen, **later), (window.height, window.width), dtype)
 
     first = next(iter(layers.values()))
     n_rows, n_cols = first.tasks.shape
     return da.block([[block(first.window(i, j)) for j in range(n_cols)] for i in range(n_rows)])
 
 
-def _call_inside(
-    function: Callable[..., np.ndarray], margin: int, **seen: np.ndarray
-) -> np.ndarray:
+def _call_inside(function: Callable[..., np.ndarray], margin: int, **seen: Any) -> np.ndarray:
     found = function(**seen)
     height, width = found.shape
     return found[margin : height - margin, margin : width - margin]

@@ -6,19 +6,18 @@ What a click asks for is a small part of a scene: nothing here grows with the re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import dask
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed
 from odc.geo.geobox import GeoBox
 
-from geosam.durable import Draw, Lay, Learned, Lesson, Step
+from geosam.durable import Draw, Lay, Learned, Lesson, Step, everywhere
 from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.mosaic import blended
-from geosam.tasks import task
 from geosam.tiles import TileGrid
 from geosam.types import Window
 from geosam.views import Around, Looks, covering
@@ -34,6 +33,10 @@ class Anew:
 
     around: Around
     """Looks at parts."""
+    grid: GeoBox
+    """The working grid of the whole scene."""
+    asked: Sequence[Window] = ()
+    """Parts of it that what is learned of the scene is learned from."""
 
     def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Step:
         """Return a step that does it with a margin around."""
@@ -54,8 +57,13 @@ class Anew:
         return partial(_held, values=values)
 
     def learn(self, lesson: Lesson, name: str) -> Learned:
-        """Return what learns from the part that is asked about, and from no other."""
-        return partial(_learned_here, lesson=lesson)
+        """Return what is concluded from the parts that are asked about alone; nothing without any.
+
+        It is the same for all parts: what is followed from one to the next must not change its colour.
+        """
+        here = replace(lesson, windows=dict(enumerate(self.asked)))
+        samples = [here.draw(window, self.around, self.grid) for window in self.asked]
+        return partial(everywhere, concluded=lesson.conclude(dask.compute(*samples)))
 
 
 def read_part(
@@ -111,7 +119,3 @@ def _blended(looks: Looks, lay: Lay, on: str) -> xr.DataArray:
 
 def _held(looks: Looks, values: xr.DataArray) -> xr.DataArray:
     return values[covering(geobox_of(looks.working), geobox_of(values)).slices()]
-
-
-def _learned_here(looks: Looks, values: xr.DataArray, lesson: Lesson) -> Delayed:
-    return task(lesson.conclude)([lesson.sample(values, looks, geobox_of(looks.working), 1)])

@@ -92,7 +92,7 @@ class Lesson:
     sampled; makes a task of it that gives arrays by name."""
     conclude: Callable[[Sequence[Mapping[str, np.ndarray]]], Any]
     """Turns samples into what they tell of the scene; those of parts without data are empty."""
-    windows: Mapping[Index, Window]
+    windows: Mapping[Any, Window]
     """Parts of the working grid that are sampled."""
     margin: int
     """Pixels of the working grid around a part that its sample depends on."""
@@ -134,7 +134,7 @@ class Lazy:
         """Return what gives a task that concludes from samples of the whole."""
         grid = geobox_of(self.looks.working)
         found = [lesson.draw(w, self.looks.around, grid) for w in lesson.windows.values()]
-        return partial(_everywhere, concluded=task(lesson.conclude)(found))
+        return partial(everywhere, concluded=task(lesson.conclude)(found))
 
 
 def _cut(looks: Looks, values: xr.DataArray, on: str = "working") -> xr.DataArray:
@@ -143,7 +143,7 @@ def _cut(looks: Looks, values: xr.DataArray, on: str = "working") -> xr.DataArra
     return values[window.slices()]
 
 
-def _everywhere(looks: Looks, values: xr.DataArray, concluded: Any) -> Any:
+def everywhere(looks: Looks, values: xr.DataArray, concluded: Any) -> Any:
     """Return what holds for the whole scene."""
     return concluded
 
@@ -230,7 +230,7 @@ class Durable:
         )  # fmt: skip
         self._fill(ledger, sorted(windows), make, name, {i: (i, w) for i, w in windows.items()})
         samples = [ledger.load(index) for index in sorted(windows)]
-        return partial(_everywhere, concluded=lesson.conclude(samples))
+        return partial(everywhere, concluded=lesson.conclude(samples))
 
     def collect(
         self, lay: Callable[[Looks, TileGroup], Work], grid: TileGrid, per_side: int, name: str

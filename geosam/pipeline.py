@@ -39,6 +39,7 @@ from geosam.segmentation import (
     segmentation,
 )
 from geosam.stretch import Stretch
+from geosam.sure_pixels import windows_around
 from geosam.tiles import TileGrid, TileGroup, group_tiles
 from geosam.types import Model, Window
 from geosam.views import Looks, Views, covering, view_array
@@ -164,7 +165,8 @@ def prepare_own(
     if decision.witness is not None:
         asked = decision.witness == "learned"
         # Little of a scene is asked about, as a rule.
-        anew = Anew(views.around)
+        working = geobox_of(views.working)
+        anew = Anew(views.around, working, windows_around(given, working))
         learned = learned_evidence(views, decision, options, anew) if asked else None
         evidence = partial(water_evidence, decision=decision, learned=learned)
         find = partial(_evidence_in, evidence=evidence, views=views)

@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from geosam.grids import geobox_of
 from geosam.own_colours import REACH_PX, describe
+from geosam.prompts.scene_prompts import ScenePrompts
 from geosam.stretch import Stretch
 from geosam.tasks import task
 from geosam.types import Window
@@ -29,6 +30,8 @@ _WHOLE_PX, _WINDOW_PX = 512, 128
 """Side of a window of a scene that is sampled as a whole, and of a larger one."""
 _WHOLE_WINDOWS = 16
 """Scenes of as many windows are sampled as a whole."""
+_MOST_ASKED, _ASKED_PX = 4, 1024
+"""Windows around prompts, and their side."""
 _SAMPLES, _FEWEST = 8000, 16
 """Pixels of each kind that are drawn at most from a scene, about, and from a window."""
 
@@ -50,6 +53,21 @@ def _middle(cell: Window) -> Window:
     height, width = min(cell.height, _WINDOW_PX), min(cell.width, _WINDOW_PX)
     row, col = cell.row + (cell.height - height) // 2, cell.col + (cell.width - width) // 2
     return Window(row, col, height, width)
+
+
+def windows_around(given: ScenePrompts, geobox: GeoBox) -> list[Window]:
+    """Return windows around a few of the clicks and boxes of a scene, none of which begins in another."""
+    places = np.concatenate([given.points, (given.boxes[:, :2] + given.boxes[:, 2:]) / 2])
+    found: list[Window] = []
+    for col, row in np.floor(places).astype(int).tolist():
+        if len(found) < _MOST_ASKED and not any(
+            w.intersection(Window(row, col, 1, 1)) for w in found
+        ):
+            half = _ASKED_PX // 2
+            near = Window(row - half, col - half, _ASKED_PX, _ASKED_PX)
+            inside = near.intersection(Window(0, 0, *geobox.shape))
+            found += [] if inside is None else [inside]
+    return found
 
 
 def draw_sample(

@@ -17,6 +17,7 @@ import geosam
 from geosam.anew import Anew, read_part
 from geosam.coarse import network_mosaic
 from geosam.durable import Lazy
+from geosam.grids import geobox_of
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid
 from geosam.types import Window
@@ -62,7 +63,7 @@ def test_logits_of_a_part_are_those_of_the_whole(views, window, on):
     looks = views.around(views.working.odc.geobox[window.slices()])
     anew, whole = (
         keep.mosaic(lay, grid, 2, "learned", on)(looks)
-        for keep in (Anew(views.around), Lazy(views))
+        for keep in (Anew(views.around, geobox_of(views.working)), Lazy(views))
     )
     assert anew.shape == getattr(looks, on).shape[1:]
     np.testing.assert_array_equal(anew.values, whole.values)
@@ -73,7 +74,9 @@ def test_a_step_sees_its_margin_and_gives_the_part(views):
         return looks.working.isel(band=0).rolling(x=21, center=True, min_periods=21).mean()
 
     box = views.working.odc.geobox[50:90, 100:180]
-    anew = Anew(views.around).raster(step, "mean", margin=10)(views.around(box))
+    anew = Anew(views.around, geobox_of(views.working)).raster(step, "mean", margin=10)(
+        views.around(box)
+    )
     np.testing.assert_allclose(anew.values, step(views).values[50:90, 100:180], rtol=1e-4)
 
 

@@ -15,9 +15,11 @@ from geosam.crew import Threads
 from geosam.durable import Durable, Lazy, Lesson
 from geosam.grids import geobox_of
 from geosam.own_colours import BOUNDS, REACH_PX, describe, learn_colours, with_own_colours
+from geosam.prompts.scene_prompts import ScenePrompts
 from geosam.regression import regress
 from geosam.stretch import Stretch
-from geosam.sure_pixels import SAMPLE_PX, SURE, draw_sample, sample_windows
+from geosam.sure_pixels import SAMPLE_PX, SURE, draw_sample, sample_windows, windows_around
+from geosam.types import Window
 from geosam.views import view_array
 
 BANDS = ("red", "green", "blue")
@@ -56,7 +58,8 @@ def keep(request, scene, tmp_path):
     if request.param == "lazy":
         return Lazy(views)
     if request.param == "anew":
-        return Anew(views.around)
+        box = geobox_of(views.working)
+        return Anew(views.around, box, [Window(0, 0, *box.shape)])
     return Durable(tmp_path, Threads(2), Clock(), views)
 
 
@@ -155,3 +158,10 @@ def test_windows_lie_all_over_a_scene_and_apart(shape):
     assert sum(w.height * w.width for w in windows.values()) == (
         shape[0] * shape[1] if small else len(windows) * 128**2
     )
+
+
+def test_prompts_are_learned_from_where_they_lie():
+    clicks = np.array([[10.0, 20.0], [300.0, 200.0], [2900.0, 3000.0], [1e6, 5.0]])
+    given = ScenePrompts(points=clicks, labels=np.ones(4, int), objects=np.arange(4))
+    found = windows_around(given, grid(4000, 3000))
+    assert found == [Window(0, 0, 532, 522), Window(2488, 2388, 1024, 612)]

@@ -7,7 +7,7 @@ shared by the threads, instead of the clock's: for a machine that has other work
 
 First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
 shows it: tiles overlap by a quarter, the coarse network looks at two stretches at two resolutions,
-and every tile is decoded. Bands with an index need one stretch.
+every tile is decoded, and the scene's own colours speak at half the resolution. Bands with an index need one stretch.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from geosam.coarse import NETWORK_BATCH
 from geosam.loading import sized
 from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 from geosam.options import Options
+from geosam.own_colours import Colours, describe
+from geosam.stretch import Stretch
 from geosam.types import PixelPrompts
 
 ROUND_PX = 1 << 20
@@ -63,10 +65,13 @@ def measure(threads: int, precision: str, busy: bool) -> dict[str, float]:
     mask[:, 100:150] = True
     prompt = PixelPrompts(np.full((1, 5, 2), 120.5), np.ones((1, 5), int), masks=mask)
     area = batch * model.size**2
+    seen, own = wide[0], Colours(np.full(7, 0.5), np.full(7, 0.3), np.linspace(-1, 1, 36))
+    as_shown = Stretch(("red", "green", "blue"), (0.0,) * 3, (1.0,) * 3)
     work: dict[str, tuple[Callable[[int], object], int]] = {
         "coarse": (lambda _: coarse.predict(wide), wide[:, 0].size),
         "encoder": (lambda _: model.encode(tiles), area),
         "decoder": (lambda _: model.decode(features, [prompt] * batch), area),
+        "the scene's own colours": (lambda _: own(describe(seen, as_shown)), 4 * seen[0].size),
     }
     return {name: seconds_per_pixel(*pair, threads, busy) for name, pair in work.items()}
 
@@ -86,6 +91,7 @@ def main() -> None:
     print(f"| all, each pixel once | {1e-6 / sum(alone.values()):.2f} |")
     wide = (COARSE_TILE_PX / (COARSE_TILE_PX - COARSE_OVERLAP_PX)) ** 2
     shown = LOOKS * wide * alone["coarse"] + (4 / 3) ** 2 * (alone["encoder"] + alone["decoder"])
+    shown += alone["the scene's own colours"]
     print(f"| all, as the main job shows a scene | {1e-6 / shown:.2f} |")
 
 

@@ -27,7 +27,7 @@ from geosam.grids import geobox_of
 from geosam.kept import Kept, KeptPrompts, cut_blocks, group_blocks, on_grid
 from geosam.ledger import Index, Ledger
 from geosam.masks import SKIPPED_NODATA, TileMask
-from geosam.mosaic import UNKNOWN, Answer, Mosaic, Work, blended, work_task
+from geosam.mosaic import UNKNOWN, Answer, Mosaic, Work, blended
 from geosam.progress import Bar, count
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import ScenePrompts, to_arrays
@@ -253,7 +253,7 @@ def answer(group: TileGroup, lay: Lay, around: Around, grid: GeoBox) -> Answer:
     if looks is None:
         return Answer(None, tuple(TileMask(SKIPPED_NODATA) for _ in group.tiles))
     mosaic = lay(looks)
-    return compute(work_task(mosaic.work(mosaic.groups[group.index])))
+    return do(mosaic.work(mosaic.groups[group.index]))
 
 
 def _keep_answer(group: TileGroup, answers: Answers, **how: Any) -> None:
@@ -301,7 +301,7 @@ def _work_on_group(
     group: TileGroup, lay: Callable[..., Work], around: Around, grid: GeoBox, ledger: Ledger
 ) -> None:
     looks = around(part_of(grid, group.read))
-    ledger.save(group.index, {} if looks is None else compute(work_task(lay(looks, group))))
+    ledger.save(group.index, {} if looks is None else do(lay(looks, group)))
 
 
 def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
@@ -309,6 +309,14 @@ def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
     inside = window.grown(margin).intersection(Window(0, 0, *grid.shape))
     assert inside is not None
     return grid[inside.slices()]
+
+
+def do(work: Work) -> Any:
+    """Do a piece of work here and now; pixels that it does not ask for are not read."""
+    inputs = compute(work.inputs)
+    if work.pixels is None:
+        return work.function(*inputs)
+    return work.function(partial(compute, work.pixels), *inputs)
 
 
 def compute(lazy: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 
 from geosam import __version__
 from geosam.errors import OptionError, OutputError
-from geosam.masks import Embed
+from geosam.masks import Embed, Show
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid
 from geosam.types import Features, Model, Tile
@@ -144,7 +144,7 @@ def _remembering(
 ) -> Embed:
     """Return what encodes the tiles that are not held, keeps them, and recalls all."""
 
-    def embed(which: Sequence[int], pixels: np.ndarray) -> Features:
+    def embed(which: Sequence[int], show: Show) -> Features:
         from geosam.models.features import encoder_of, from_half, prompted, to_half
 
         encoder = encoder_of(model)
@@ -152,12 +152,12 @@ def _remembering(
         there = [recall(tile) if holds(tile) else {} for tile in wanted]
         missing = [k for k, maps in enumerate(there) if not maps]
         if missing:
-            fresh = to_half(encoder.encode(pixels[missing]))
+            fresh = to_half(encoder.encode(show([which[k] for k in missing])))
             for n, k in enumerate(missing):
                 there[k] = {name: maps[n] for name, maps in fresh.items()}
                 keep(wanted[k], there[k])
         maps = {name: np.stack([m[name] for m in there]) for name in there[0]}
-        return prompted(from_half(maps, encoder), pixels, model)
+        return prompted(from_half(maps, encoder), lambda: show(which), model)
 
     return embed
 

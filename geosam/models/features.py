@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,9 @@ def encoder_of(model: Any) -> Model:
     return model.model if hasattr(model, "prompt") else model
 
 
-def prompted(features: Features, pixels: np.ndarray, model: Any) -> Features:
+def prompted(features: Features, show: Callable[[], np.ndarray], model: Any) -> Features:
     """Add to features of :func:`encoder_of` what the model itself makes of the pixels, if it does."""
-    return model.prompt(features, pixels) if hasattr(model, "prompt") else features
+    return model.prompt(features, show()) if hasattr(model, "prompt") else features
 
 
 def _as_array(array: Any) -> np.ndarray:

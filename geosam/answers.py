@@ -21,6 +21,8 @@ from geosam.types import Window
 
 _NAMES = ("weighted", "weights", "skipped")
 """The planes of an answer. Pieces of them that are zero throughout are not written."""
+_FLAG = "skipped"
+"""The plane that holds nothing but 0 and 1."""
 _KEPT = tuple(field.name for field in fields(TileMask) if field.name != "logits")
 """What is kept of a tile."""
 _SIDES: tuple[Index, ...] = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
@@ -56,7 +58,7 @@ class Answers:
                 rows, cols = window.slices(group.read)
                 for name, plane in zip(_NAMES, answer.planes[:, rows, cols], strict=True):
                     if plane.any():
-                        pieces[_piece(name, side)] = plane
+                        pieces[_piece(name, side)] = plane if name != _FLAG else plane > 0
         self._planes.save(group.index, pieces)
         # Whoever finds the tiles takes the planes for complete.
         self._tiles.save(group.index, _pack(answer.tiles))
@@ -92,7 +94,7 @@ class Answers:
         found = self._planes.load(index, wanted)
         if not found:
             return None
-        zero = np.zeros_like(next(iter(found.values())))
+        zero = np.zeros(next(iter(found.values())).shape, np.float32)
         return np.stack([found.get(name, zero) for name in wanted])
 
     def drop_planes(self, row: int) -> None:

@@ -99,7 +99,7 @@ class Lazy:
 
 def _cut(looks: Looks, values: xr.DataArray, on: str = "working") -> xr.DataArray:
     """Return what a part of the scene has of values of the whole."""
-    window = covering(geobox_of(getattr(looks, on)), geobox_of(values))
+    window = covering(looks.grid(on), geobox_of(values))
     return values[window.slices()]
 
 
@@ -292,7 +292,7 @@ def _draw_group(group: TileGroup, draw: Draw, around: Around, kept: KeptPrompts)
     grid = kept.grid.geobox
     looks, prompts = around(part_of(grid, group.read)), ScenePrompts()
     if looks is not None:
-        corner = covering(geobox_of(looks.working), grid)
+        corner = covering(looks.grid(), grid)
         prompts = compute(draw(looks)[group.index]).moved(corner.col, corner.row)
     kept.ledger.save(group.index, to_arrays(prompts))
 

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class EmbeddingStore:
         """Return what gives the features of a group's tiles: from here, else from the model, which
         is then remembered.
         """
-        arrays = self._open()
+        arrays = self._arrays
 
         def holds(tile: Tile) -> bool:
             return bool(self._value(arrays[ENCODED], self._place(tile)))
@@ -66,9 +67,11 @@ class EmbeddingStore:
 
     def count(self) -> int:
         """Return the number of tiles that are there."""
-        return int(np.count_nonzero(self._open()[ENCODED][:]))
+        return int(np.count_nonzero(self._arrays[ENCODED][:]))
 
-    def _open(self) -> Mapping[str, Any]:
+    @cached_property
+    def _arrays(self) -> Mapping[str, Any]:
+        """The arrays by name. Their descriptions are read once: a store is of one model, scene and grid."""
         import zarr
 
         group = zarr.open_group(self.folder, mode="r+")

@@ -19,10 +19,9 @@ from geosam.mosaic import Answer, blend
 from geosam.tiles import TileGroup
 from geosam.types import Window
 
-_NAMES = ("weighted", "weights", "skipped")
-"""The planes of an answer. Pieces of them that are zero throughout are not written."""
-_FLAG = "skipped"
-"""The plane that holds nothing but 0 and 1."""
+_LOGITS, _SKIPPED = "logits", "skipped"
+"""What is kept of an answer's planes: the first two, as they are, and the third, which holds nothing but 0 and 1.
+Pieces that are zero throughout are not written."""
 _KEPT = tuple(field.name for field in fields(TileMask) if field.name != "logits")
 """What is kept of a tile."""
 _SIDES: tuple[Index, ...] = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
@@ -51,14 +50,14 @@ class Answers:
 
     def keep(self, group: TileGroup, answer: Answer) -> None:
         """Keep the answer of a group."""
-        pieces = {}
+        pieces: dict[str, np.ndarray] = {}
         for side in _SIDES:
             window = _reached(group, side).intersection(group.read)
             if window is not None and answer.planes is not None:
                 rows, cols = window.slices(group.read)
-                for name, plane in zip(_NAMES, answer.planes[:, rows, cols], strict=True):
-                    if plane.any():
-                        pieces[_piece(name, side)] = plane if name != _FLAG else plane > 0
+                there = answer.planes[:, rows, cols]
+                whole = {_LOGITS: there[:2], _SKIPPED: there[2] > 0}
+                pieces |= {_piece(name, side): p for name, p in whole.items() if p.any()}
         self._planes.save(group.index, pieces)
         # Whoever finds the tiles takes the planes for complete.
         self._tiles.save(group.index, _pack(answer.tiles))
@@ -90,12 +89,13 @@ class Answers:
 
     def _read(self, index: Index, side: Index) -> np.ndarray | None:
         """Return (3, height, width) of what a group said of one beside it, None where nothing."""
-        wanted = [_piece(name, side) for name in _NAMES]
+        wanted = [_piece(name, side) for name in (_LOGITS, _SKIPPED)]
         found = self._planes.load(index, wanted)
         if not found:
             return None
-        zero = np.zeros(next(iter(found.values())).shape, np.float32)
-        return np.stack([found.get(name, zero) for name in wanted])
+        planes = np.zeros((3, *next(iter(found.values())).shape[-2:]), np.float32)
+        planes[:2], planes[2] = (found.get(name, 0) for name in wanted)
+        return planes
 
     def drop_planes(self, row: int) -> None:
         """Remove the planes of the groups above a row: all blocks that need them are finished."""

@@ -18,11 +18,10 @@ def to_half(features: Features) -> dict[str, np.ndarray]:
 
 def from_half(arrays: Mapping[str, np.ndarray], model: Model) -> Features:
     """Return what :func:`to_half` gave as feature maps of the model that made them, in float32."""
-    whole = {name: array.astype(np.float32) for name, array in arrays.items()}
     placement = getattr(model, "placement", None)
     if placement is None:
-        return whole
-    return {name: placement.send(a) for name, a in whole.items()}
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
+    return {name: placement.send(array).float() for name, array in arrays.items()}
 
 
 def encoder_of(model: Any) -> Model:

@@ -7,7 +7,7 @@
 Valid data lie in a share of the rows, the rest is nodata that is not stored. Prints the peak memory of
 the process tree and of the process that was started, the time until the first block was finished, and
 milliseconds a tile by the processor's clock: in the model alone (the median), in the step that answers tiles, and in
-all other steps but start-up. `nothing` is a model that does nothing, to see what everything else costs; `--tile` is
+all other steps. What these steps take for a scene of one block is start-up, printed first and taken off. `nothing` is a model that does nothing, to see what everything else costs; `--tile` is
 its size, and the second command gives it 99,856 tiles that all have data. The plot shows the memory of the
 last and largest scene over time.
 """
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from affine import Affine
 
 BAND_PX = 1024
 """Rows that are written at once."""
+ONE_BLOCK_PX = 1024
+"""Side of a scene of one block."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def write_scene(path: Path, size: int, share: float) -> None:
             target.write((values * noise).astype("uint16"), window=window)
 
 
-def run_one(path: Path, model: str, tile: int, workers: int | None) -> None:
+def run_one(path: Path, model: str, tile: int, workers: int | None, start: Start) -> None:
     """Run the main job in this process and print what it did, in the processor's seconds of this process."""
     import geosam
     import geosam.clock
@@ -96,22 +99,40 @@ def run_one(path: Path, model: str, tile: int, workers: int | None) -> None:
         workers=workers,
     )
     steps = {name: s for name, s in report.seconds.items() if name != "total"}
-    print(per_tile(report), report.tiles, steps)
+    print(per_tile(report, start), report.tiles, steps)
+    print(*other_steps(report))
 
 
-def per_tile(report: Any) -> str:
+def other_steps(report: Any) -> tuple[float, int]:
+    """Return the seconds of all steps but opening, loading and answering, and the number of tiles."""
+    seconds = report.seconds
+    apart = seconds.get("load model", 0) + seconds["open"] + seconds["segment"]
+    return seconds["total"] - apart, sum(report.tiles.values())
+
+
+def per_tile(report: Any, start: Start) -> str:
     """Say what an answered tile took, in the model alone and of the step that answers it, and any other tile."""
     import geopandas as gpd
 
     seconds, done = report.seconds, report.tiles.get("done", 0)
-    started = seconds.get("load model", 0) + seconds["open"]
-    others = (seconds["total"] - started - seconds["segment"]) / sum(report.tiles.values())
-    said = f"{1000 * others:.2f} ms a tile but for start-up and the model"
+    others, tiles = other_steps(report)
+    each = (others - start.seconds) / max(1, tiles - start.tiles)
+    said = f"{1000 * each:.2f} ms a tile in all other steps"
     if not done:
         return said
     tiles = gpd.read_file(report.output, layer="tiles", where="status = 'done'")
     inside, outside = tiles.seconds.median(), seconds["segment"] / done
     return f"{1000 * inside:.1f} ms in the model and {1000 * outside:.1f} in its step an answered tile, {said}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What steps take before they have much to do."""
+
+    seconds: float = 0.0
+    """Of all steps but opening, loading and answering, for a scene of one block."""
+    tiles: int = 0
+    """How many tiles that has."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +149,14 @@ class Watched:
     """Seconds until the first block."""
     told: str
     """What it printed."""
+    others: Start
+    """What all steps but opening, loading and answering took, and for how many tiles."""
 
 
-def watch(path: Path, model: str, tile: int, workers: int | None) -> Watched:
+def watch(path: Path, model: str, tile: int, workers: int | None, start: Start) -> Watched:
     """Run in a process of its own, and look at it twenty times a second."""
     command = [sys.executable, __file__, "--one", str(path), "--model", model, f"--tile={tile}"]
+    command += [f"--start={start.seconds}", f"--start-tiles={start.tiles}"]
     command += [f"--workers={workers}"] if workers else []
     started, first = time.perf_counter(), 0.0
     times, tree, client = [], [], []
@@ -151,7 +175,9 @@ def watch(path: Path, model: str, tile: int, workers: int | None) -> Watched:
             first = times[-1]
         time.sleep(0.05)
     out, _ = process.communicate()
-    return Watched(times, tree, client, first, out.strip())
+    told, _, last = out.strip().rpartition("\n")
+    seconds, tiles = last.split()
+    return Watched(times, tree, client, first, told, Start(float(seconds), int(tiles)))
 
 
 def draw(seen: Watched, size: int, model: str, path: Path) -> None:
@@ -181,17 +207,25 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--start", type=float, default=0.0, help=argparse.SUPPRESS)
+    parser.add_argument("--start-tiles", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        run_one(arguments.one, arguments.model, arguments.tile, arguments.workers)
+        start = Start(arguments.start, arguments.start_tiles)
+        run_one(arguments.one, arguments.model, arguments.tile, arguments.workers, start)
         return
+    measured = partial(watch, model=arguments.model, tile=arguments.tile, workers=arguments.workers)
     names = ("side, px", "peak, GB", "client, GB", "total, s", "first block, s")
-    print(*(f"{name:>14}" for name in names), " tiles, steps")
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one_block.tif"
+        write_scene(path, ONE_BLOCK_PX, arguments.share)
+        start = measured(path, start=Start()).others
+        print(f"start-up of all other steps: {start.seconds:.2f} s with {start.tiles} tiles")
+        print(*(f"{name:>14}" for name in names), " tiles, steps", flush=True)
         for size in arguments.sizes:
             path = Path(folder) / f"{size}.tif"
             write_scene(path, size, arguments.share)
-            seen = watch(path, arguments.model, arguments.tile, arguments.workers)
+            seen = measured(path, start=start)
             numbers = (max(seen.tree), max(seen.client), seen.times[-1], seen.first)
             print(f"{size:14}", *(f"{n:14.2f}" for n in numbers), f" {seen.told}", flush=True)
             path.unlink()

@@ -1,12 +1,12 @@
 """Asking again from an embedding store against encoding anew, on one synthetic scene.
 
-    python benchmarks/reprompting.py [--size 2048] [--model river-tiny] [--processor]
+    python benchmarks/reprompting.py [--size 2048] [--model river-tiny] [--rounds 5] [--processor]
 
 Prints the seconds of the steps of a run, and the tiles that were encoded: in a run without a store, in the run
-that fills one, in further ones with other prompts. Beside the fastest of these stands what it takes to read the same
-tiles from the store, decode the very prompts that it decoded, blend and write them, with as many threads and
-nothing else: a tile at a time, and, as no program that works on parts of a scene can, prompts of as many points
-eight at a time wherever in the scene they lie. The step
+that fills one, in further ones with other prompts. After each of these, so that other work on the machine disturbs
+both alike, comes what it takes to read the same tiles from the store, decode the very prompts that it decoded, blend
+and write them, with as many threads and nothing else: a tile at a time, and, as no program that works on parts of a
+scene can, prompts of as many points eight at a time wherever in the scene they lie. Ratios are medians. The step
 `segment` reads, decodes, blends and keeps the blocks; `rasters` are the probability with what speaks beside the model,
 and the rasters and layers that are written; `outlines` stands apart. The last line is one prompt on one stored tile.
 `--processor` takes all seconds from the processor's clock, for a machine that has other work.
@@ -120,17 +120,6 @@ def bare_seconds(folder: Path, model: Any, batches: list[list[Any]]) -> float:
         return clock() - started
 
 
-def scene_seconds(scene: Path) -> float:
-    """Read all blocks of the scene: the seconds that takes."""
-    import rasterio
-
-    started = clock()
-    with rasterio.open(scene) as file:
-        for _, window in file.block_windows(1):
-            file.read(window=window)
-    return clock() - started
-
-
 def write(path: Path, logits: np.ndarray) -> None:
     """Write a probability as the main job does: a byte a pixel, compressed."""
     import rasterio
@@ -168,6 +157,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--model", default="river-tiny")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processor", action="store_true", help="use the processor's clock")
     arguments = parser.parse_args()
     import geosam
@@ -188,24 +178,23 @@ def main() -> None:
         plain = measure(scene, folder, model, "without a store")
         kept = {"store": folder / "store"}
         measure(scene, folder, model, "fills the store", **kept)
-        runs = [
-            measure(scene, folder, model, f"other prompts {k}", seed=k, points=5, **kept)
-            for k in (1, 2, 3)
-        ]
-        again = min(runs, key=lambda run: run.segment)
-        single, eight = (
-            min(bare_seconds(folder, model, batches) for _ in range(4))
-            for batches in ([[prompt] for prompt in again.asked], alike(again.asked))
-        )
-        pixels = min(scene_seconds(scene) for _ in range(4))
+        rounds = []
+        for k in range(1, arguments.rounds + 1):
+            again = measure(scene, folder, model, f"other prompts {k}", seed=k, points=5, **kept)
+            single = bare_seconds(folder, model, [[prompt] for prompt in again.asked])
+            rounds.append((again, single, bare_seconds(folder, model, alike(again.asked))))
         lines = {
-            "nothing else, a tile at a time, s": single,
-            "nothing else, eight alike at a time, s": eight,
-            "segment / a tile at a time": again.segment / single,
-            "segment / a tile at a time and reading the scene": again.segment / (single + pixels),
-            "segment / eight alike at a time": again.segment / eight,
-            "segment and rasters / a tile at a time": (again.segment + again.rasters) / single,
-            "segment / segment without a store": again.segment / plain.segment,
+            "nothing else, a tile at a time, s": median(s for _, s, _ in rounds),
+            "nothing else, eight alike at a time, s": median(e for _, _, e in rounds),
+            "segment / a tile at a time": median(run.segment / s for run, s, _ in rounds),
+            "the same, from the fastest of each": min(run.segment for run, _, _ in rounds)
+            / min(s for _, s, _ in rounds),
+            "segment / eight alike at a time": median(run.segment / e for run, _, e in rounds),
+            "segment and rasters / a tile at a time": median(
+                (run.segment + run.rasters) / s for run, s, _ in rounds
+            ),
+            "segment / segment without a store": median(run.segment for run, _, _ in rounds)
+            / plain.segment,
             "one click on one stored tile, ms": one_prompt_ms(folder, model),
         }
         for label, number in lines.items():

@@ -107,15 +107,15 @@ def read_part(
 
 def _widened(looks: Looks, step: Step, around: Around, margin: int, on: str) -> xr.DataArray:
     """Do a step on a part and a margin around it, and return the part."""
-    box = geobox_of(getattr(looks, on))
+    box = looks.grid(on)
     wide = around(box.pad(margin, margin)) or looks
     values = step(wide)
     return values[covering(box, geobox_of(values)).slices()]
 
 
 def _blended(looks: Looks, lay: Lay, on: str) -> xr.DataArray:
-    return on_grid(blended(lay(looks)), geobox_of(getattr(looks, on)))
+    return on_grid(blended(lay(looks)), looks.grid(on))
 
 
 def _held(looks: Looks, values: xr.DataArray) -> xr.DataArray:
-    return values[covering(geobox_of(looks.working), geobox_of(values)).slices()]
+    return values[covering(looks.grid(), geobox_of(values)).slices()]

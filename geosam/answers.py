@@ -19,8 +19,11 @@ from geosam.mosaic import Answer, blend
 from geosam.tiles import TileGroup
 from geosam.types import Window
 
-_NAMES = ("weighted", "weights", "skipped")
-"""The planes of an answer. Pieces of them that are zero throughout are not written."""
+_LOGITS, _SKIPPED = "logits", "skipped"
+"""What is kept of an answer's planes: the first two, where they are not zero, and the third, which holds nothing
+but 0 and 1. Pieces that are zero throughout are not written."""
+_CORNERS = "corners"
+"""(9, 2) row and column, in the part that they were cut from, where the pieces of the first two begin."""
 _KEPT = tuple(field.name for field in fields(TileMask) if field.name != "logits")
 """What is kept of a tile."""
 _SIDES: tuple[Index, ...] = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
@@ -49,14 +52,7 @@ class Answers:
 
     def keep(self, group: TileGroup, answer: Answer) -> None:
         """Keep the answer of a group."""
-        pieces = {}
-        for side in _SIDES:
-            window = _reached(group, side).intersection(group.read)
-            if window is not None and answer.planes is not None:
-                rows, cols = window.slices(group.read)
-                for name, plane in zip(_NAMES, answer.planes[:, rows, cols], strict=True):
-                    if plane.any():
-                        pieces[_piece(name, side)] = plane
+        pieces = {} if answer.planes is None else _cut(answer.planes, group)
         self._planes.save(group.index, pieces)
         # Whoever finds the tiles takes the planes for complete.
         self._tiles.save(group.index, _pack(answer.tiles))
@@ -80,20 +76,25 @@ class Answers:
         for index in near:
             side = (group.index[0] - index[0], group.index[1] - index[1])
             window = _moved(group, group.read, (-side[0], -side[1])).intersection(group.core)
-            planes = self._read(index, side)
+            planes = None if window is None else self._read(index, side, window)
             if window is not None and planes is not None:
                 windows.append(window)
                 strips.append(planes)
         return blend(strips, group.core, windows) if strips else None
 
-    def _read(self, index: Index, side: Index) -> np.ndarray | None:
-        """Return (3, height, width) of what a group said of one beside it, None where nothing."""
-        wanted = [_piece(name, side) for name in _NAMES]
-        found = self._planes.load(index, wanted)
-        if not found:
+    def _read(self, index: Index, side: Index, window: Window) -> np.ndarray | None:
+        """Return (3, height, width) of what a group said of a window of one beside it, None where nothing."""
+        logits, skipped = _piece(_LOGITS, side), _piece(_SKIPPED, side)
+        found = self._planes.load(index, (logits, skipped, _CORNERS))
+        if logits not in found and skipped not in found:
             return None
-        zero = np.zeros_like(next(iter(found.values())))
-        return np.stack([found.get(name, zero) for name in wanted])
+        planes = np.zeros((3, window.height, window.width), np.float32)
+        if logits in found:
+            row, col = found[_CORNERS][_SIDES.index(side)]
+            _, height, width = found[logits].shape
+            planes[:2, row : row + height, col : col + width] = found[logits]
+        planes[2] = found.get(skipped, 0)
+        return planes
 
     def drop_planes(self, row: int) -> None:
         """Remove the planes of the groups above a row: all blocks that need them are finished."""
@@ -104,6 +105,29 @@ class Answers:
     def tiles(self, index: Index) -> list[TileMask]:
         """Return what became of the tiles of a group, without their logits."""
         return _unpack(self._tiles.load(index))
+
+
+def _cut(planes: np.ndarray, group: TileGroup) -> dict[str, np.ndarray]:
+    """Cut the planes of an answer into a piece for each group that they reach."""
+    pieces, corners = {}, np.zeros((len(_SIDES), 2), int)
+    for number, side in enumerate(_SIDES):
+        window = _reached(group, side).intersection(group.read)
+        if window is None:
+            continue
+        weighted, weights, skipped = planes[(slice(None), *window.slices(group.read))]
+        if weights.any():
+            inside = tuple(slice(*_ends(weights.any(axis=axis))) for axis in (1, 0))
+            corners[number] = [part.start for part in inside]
+            pieces[_piece(_LOGITS, side)] = np.stack([weighted[inside], weights[inside]])
+        if skipped.any():
+            pieces[_piece(_SKIPPED, side)] = skipped > 0
+    return pieces | {_CORNERS: corners}
+
+
+def _ends(there: np.ndarray) -> tuple[int, int]:
+    """Return the first and one past the last place that is true."""
+    places = np.flatnonzero(there)
+    return int(places[0]), int(places[-1]) + 1
 
 
 def _reached(group: TileGroup, side: Index) -> Window:

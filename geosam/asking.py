@@ -349,7 +349,7 @@ def _chunk(
 
 def _laid_out(looks: Looks, logits: np.ndarray, window: Window, grid: GeoBox) -> xr.DataArray:
     """Lay logits of a window of the whole grid out on a part of it, lazily; minus infinity beyond."""
-    box = geobox_of(looks.working)
+    box = looks.grid()
     corner = covering(box, grid)
     moved = replace(window, row=window.row - corner.row, col=window.col - corner.col)
     fill = partial(_fill, logits=logits, window=moved)

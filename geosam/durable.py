@@ -27,7 +27,7 @@ from geosam.grids import geobox_of
 from geosam.kept import Kept, KeptPrompts, cut_blocks, group_blocks, on_grid
 from geosam.ledger import Index, Ledger
 from geosam.masks import SKIPPED_NODATA, TileMask
-from geosam.mosaic import UNKNOWN, Answer, Mosaic, Work, blended, work_task
+from geosam.mosaic import UNKNOWN, Answer, Mosaic, Work, blended
 from geosam.progress import Bar, count
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import ScenePrompts, to_arrays
@@ -139,7 +139,7 @@ class Lazy:
 
 def _cut(looks: Looks, values: xr.DataArray, on: str = "working") -> xr.DataArray:
     """Return what a part of the scene has of values of the whole."""
-    window = covering(geobox_of(getattr(looks, on)), geobox_of(values))
+    window = covering(looks.grid(on), geobox_of(values))
     return values[window.slices()]
 
 
@@ -309,7 +309,7 @@ def answer(group: TileGroup, lay: Lay, around: Around, grid: GeoBox) -> Answer:
     if looks is None:
         return Answer(None, tuple(TileMask(SKIPPED_NODATA) for _ in group.tiles))
     mosaic = lay(looks)
-    return compute(work_task(mosaic.work(mosaic.groups[group.index])))
+    return do(mosaic.work(mosaic.groups[group.index]))
 
 
 def _keep_answer(group: TileGroup, answers: Answers, **how: Any) -> None:
@@ -355,7 +355,7 @@ def _draw_group(group: TileGroup, draw: Draw, around: Around, kept: KeptPrompts)
     grid = kept.grid.geobox
     looks, prompts = around(part_of(grid, group.read)), ScenePrompts()
     if looks is not None:
-        corner = covering(geobox_of(looks.working), grid)
+        corner = covering(looks.grid(), grid)
         prompts = compute(draw(looks)[group.index]).moved(corner.col, corner.row)
     kept.ledger.save(group.index, to_arrays(prompts))
 
@@ -364,7 +364,7 @@ def _work_on_group(
     group: TileGroup, lay: Callable[..., Work], around: Around, grid: GeoBox, ledger: Ledger
 ) -> None:
     looks = around(part_of(grid, group.read))
-    ledger.save(group.index, {} if looks is None else compute(work_task(lay(looks, group))))
+    ledger.save(group.index, {} if looks is None else do(lay(looks, group)))
 
 
 def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
@@ -372,6 +372,14 @@ def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
     inside = window.grown(margin).intersection(Window(0, 0, *grid.shape))
     assert inside is not None
     return grid[inside.slices()]
+
+
+def do(work: Work) -> Any:
+    """Do a piece of work here and now; pixels that it does not ask for are not read."""
+    inputs = compute(work.inputs)
+    if work.pixels is None:
+        return work.function(*inputs)
+    return work.function(partial(compute, work.pixels), *inputs)
 
 
 def compute(lazy: Any) -> Any:

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from geosam import __version__
 from geosam.errors import OptionError, OutputError
-from geosam.masks import Embed
+from geosam.masks import Embed, Show
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid
 from geosam.types import Features, Model, Tile
@@ -51,7 +52,7 @@ class EmbeddingStore:
         """Return what gives the features of a group's tiles: from here, else from the model, which
         is then remembered.
         """
-        arrays = self._open()
+        arrays = self._arrays
 
         def holds(tile: Tile) -> bool:
             return bool(self._value(arrays[ENCODED], self._place(tile)))
@@ -66,9 +67,11 @@ class EmbeddingStore:
 
     def count(self) -> int:
         """Return the number of tiles that are there."""
-        return int(np.count_nonzero(self._open()[ENCODED][:]))
+        return int(np.count_nonzero(self._arrays[ENCODED][:]))
 
-    def _open(self) -> Mapping[str, Any]:
+    @cached_property
+    def _arrays(self) -> Mapping[str, Any]:
+        """The arrays by name. Their descriptions are read once: a store is of one model, scene and grid."""
         import zarr
 
         group = zarr.open_group(self.folder, mode="r+")
@@ -144,7 +147,7 @@ def _remembering(
 ) -> Embed:
     """Return what encodes the tiles that are not held, keeps them, and recalls all."""
 
-    def embed(which: Sequence[int], pixels: np.ndarray) -> Features:
+    def embed(which: Sequence[int], show: Show) -> Features:
         from geosam.models.features import encoder_of, from_half, prompted, to_half
 
         encoder = encoder_of(model)
@@ -152,12 +155,12 @@ def _remembering(
         there = [recall(tile) if holds(tile) else {} for tile in wanted]
         missing = [k for k, maps in enumerate(there) if not maps]
         if missing:
-            fresh = to_half(encoder.encode(pixels[missing]))
+            fresh = to_half(encoder.encode(show([which[k] for k in missing])))
             for n, k in enumerate(missing):
                 there[k] = {name: maps[n] for name, maps in fresh.items()}
                 keep(wanted[k], there[k])
         maps = {name: np.stack([m[name] for m in there]) for name in there[0]}
-        return prompted(from_half(maps, encoder), pixels, model)
+        return prompted(from_half(maps, encoder), lambda: show(which), model)
 
     return embed
 

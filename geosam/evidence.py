@@ -62,7 +62,7 @@ def _of_index(
     """Return logits of the scene's own pixels, brought to the model's grid."""
     seen = looks.scene if looks.is_refined else looks.working
     found = logits(seen, decision.index, decision.threshold)
-    return refine(found, geobox_of(looks.working)) if looks.is_refined else found
+    return refine(found, looks.grid()) if looks.is_refined else found
 
 
 def learned_evidence(views: Views, decision: Decision, options: Options, keep: Keep) -> Step | None:

@@ -15,7 +15,6 @@ from dask.delayed import Delayed
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from geosam.grids import geobox_of
 from geosam.ledger import Index, Ledger
 from geosam.prompts.scene_prompts import ScenePrompts, from_arrays
 from geosam.tasks import task
@@ -100,7 +99,7 @@ class Kept:
 
     def __call__(self, looks: Looks) -> xr.DataArray:
         """Return the pixels of a part of the scene, which are read at once."""
-        box = geobox_of(getattr(looks, self.on))
+        box = looks.grid(self.on)
         values = self.read(covering(box, self.blocks.geobox))
         return on_grid(da.from_array(values, chunks=-1, name=False), box)
 
@@ -151,7 +150,7 @@ class KeptPrompts:
 
     def __call__(self, looks: Looks) -> dict[Index, Delayed]:
         """Return tasks that give the prompts of the groups of a part, on its own pixels."""
-        box = geobox_of(looks.working)
+        box = looks.grid()
         part = TileGrid(box, self.grid.size, self.grid.overlap)
         corner = covering(box, self.grid.geobox)
         read = partial(_read_prompts, kept=self, corner=corner)

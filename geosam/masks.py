@@ -23,8 +23,10 @@ STATUSES = DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
 """What may become of a tile."""
 
 T = TypeVar("T")
-Embed = Callable[[Sequence[int], np.ndarray], Features]
-"""Numbers of some tiles, and their pixels (n, 3, size, size) -> their features."""
+Show = Callable[[Sequence[int]], np.ndarray]
+"""Numbers of some tiles -> what the model sees of them, (n, 3, size, size) float32 in [0, 1]."""
+Embed = Callable[[Sequence[int], Show], Features]
+"""Numbers of some tiles, and what shows them -> their features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class TileMask:
 
 def segment_tiles(
     model: Model,
-    pixels: Sequence[np.ndarray | None],
+    show: Show,
+    empty: Sequence[bool],
     prompts: Sequence[Sequence[PixelPrompts]],
     *,
     batch_size: int = 8,
@@ -57,8 +60,10 @@ def segment_tiles(
     ----------
     model
         Encodes and decodes.
-    pixels
-        For each tile (3, size, size) float32 in [0, 1], or None where it has no data.
+    show
+        Gives what the model sees of those that are encoded.
+    empty
+        Whether each tile has no data.
     prompts
         For each tile one entry an object; none means that nothing there prompts.
     batch_size
@@ -71,20 +76,20 @@ def segment_tiles(
     list of TileMask
         In the order of the tiles.
     """
-    embed = embed or (lambda which, shown: model.encode(shown))
-    masks = [_skipped(p, q) for p, q in zip(pixels, prompts, strict=True)]
+    embed = embed or (lambda which, show: model.encode(show(which)))
+    masks = [_skipped(no_data, asked) for no_data, asked in zip(empty, prompts, strict=True)]
     active = [i for i, mask in enumerate(masks) if mask is None]
     while active:
         batch, active = active[:batch_size], active[batch_size:]
-        answered, most = _attempt(model, embed, batch, pixels, prompts)
+        answered, most = _attempt(model, embed, batch, show, prompts)
         batch_size = min(batch_size, most)
         for i, mask in zip(batch, answered, strict=True):
             masks[i] = mask
     return [mask for mask in masks if mask is not None]
 
 
-def _skipped(pixels: np.ndarray | None, prompts: Sequence[PixelPrompts]) -> TileMask | None:
-    if pixels is None:
+def _skipped(no_data: bool, prompts: Sequence[PixelPrompts]) -> TileMask | None:
+    if no_data:
         return TileMask(SKIPPED_NODATA)
     return None if prompts else TileMask(SKIPPED_NO_PROMPT)
 
@@ -115,7 +120,7 @@ def _attempt(
     model: Model,
     embed: Embed,
     batch: list[int],
-    pixels: Sequence[np.ndarray | None],
+    show: Show,
     prompts: Sequence[Sequence[PixelPrompts]],
 ) -> tuple[list[TileMask], int]:
     """Segment a batch; where it fails, in halves, so that one bad tile is one bad tile.
@@ -125,8 +130,7 @@ def _attempt(
     started = perf_counter()
 
     def segment() -> list[tuple[np.ndarray, float]]:
-        features = embed(batch, np.stack([p for i in batch if (p := pixels[i]) is not None]))
-        return _decode_batch(model, features, [prompts[i] for i in batch])
+        return _decode_batch(model, embed(batch, show), [prompts[i] for i in batch])
 
     found = attempt(segment)
     # Only here is the error gone, and with it what it held of the memory.
@@ -137,7 +141,7 @@ def _attempt(
         most = 1 if found.out_of_memory else sys.maxsize
         return [TileMask(FAILED, error=found.reason)], most
     half = len(batch) // 2
-    parts = [_attempt(model, embed, part, pixels, prompts) for part in (batch[:half], batch[half:])]
+    parts = [_attempt(model, embed, part, show, prompts) for part in (batch[:half], batch[half:])]
     most = min(limit for _, limit in parts)
     return [mask for masks, _ in parts for mask in masks], (
         min(most, half) if found.out_of_memory else most
@@ -175,9 +179,3 @@ def _bucket(prompts: Iterable[Sequence[PixelPrompts]]) -> list[list[tuple[int, i
 def take(features: Features, tiles: list[int]) -> Features:
     """Return the features of some tiles of a batch, in that order, a tile as often as named."""
     return {name: array[tiles] for name, array in features.items()}
-
-
-SegmentTiles = Callable[
-    [Sequence[np.ndarray | None], Sequence[Sequence[PixelPrompts]]], list[TileMask]
-]
-"""Pixels and prompts of some tiles -> their masks."""

@@ -47,6 +47,8 @@ class Work:
     """Answers the group."""
     inputs: tuple[Any, ...]
     """Its arguments: tasks, or lists of tasks."""
+    pixels: Delayed | None = None
+    """A task that not every group needs: the function takes what gives its result before its arguments."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,14 @@ def blended(mosaic: Mosaic, name: str = "") -> da.Array:
 
 
 def work_task(work: Work) -> Delayed:
-    """Return the task that does it."""
-    return task(work.function)(*work.inputs)
+    """Return the task that does it, for which all of its inputs are computed."""
+    if work.pixels is None:
+        return task(work.function)(*work.inputs)
+    return task(_with_pixels, function=work.function)(work.pixels, *work.inputs)
+
+
+def _with_pixels(pixels: Any, *inputs: Any, function: Callable[..., Any]) -> Any:
+    return function(lambda: pixels, *inputs)
 
 
 def _chunk(mosaic: Mosaic, answers: Mapping[Index, Delayed], index: Index) -> da.Array:

@@ -73,7 +73,7 @@ class Sight:
 
     def _features(self, tile: Tile, pixels: np.ndarray) -> Features:
         shown = self.stretch.apply(pixels)[None]
-        return self.embeddings.embedder(self.model, [tile])([0], shown)
+        return self.embeddings.embedder(self.model, [tile])([0], lambda which: shown)
 
 
 def _without_void(logits: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -220,7 +220,7 @@ def _draw(
 
 def part_grid(looks: Looks, grid: TileGrid) -> TileGrid:
     """Return those tiles of a scene that touch a part of it."""
-    return TileGrid(geobox_of(looks.working), grid.size, grid.overlap)
+    return TileGrid(looks.grid(), grid.size, grid.overlap)
 
 
 def tile_grid(geobox: GeoBox, model: Model, options: Options) -> TileGrid:

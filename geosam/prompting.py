@@ -64,7 +64,7 @@ class Prompting:
         """Return what prompts the model in a part of a scene, whose working grid is `grid`."""
         given = self.given
         if given is not None:
-            window = covering(geobox_of(looks.working), grid)
+            window = covering(looks.grid(), grid)
             given = given.within(window).moved(-window.col, -window.row)
         return PromptSource(
             None if self.coarse is None else self.coarse(looks),
@@ -118,7 +118,7 @@ def _rule(decision: Decision, options: Options) -> PromptRule:
 
 def _burned(looks: Looks, given: ScenePrompts, grid: GeoBox) -> xr.DataArray:
     """Return the polygons of prompts as a coarse mask."""
-    box = geobox_of(looks.working)
+    box = looks.grid()
     corner = covering(box, grid)
     return on_grid(dense_mask(given.moved(-corner.col, -corner.row), box), box)
 
@@ -156,7 +156,7 @@ def _said(looks: Looks, evidence: Step, coarse: Step) -> xr.DataArray:
 
 
 def _hint(looks: Looks, path: str) -> xr.DataArray:
-    return coarse_from_raster(read_coarse(path, geobox_of(looks.working)), looks.working)
+    return coarse_from_raster(read_coarse(path, looks.grid()), looks.working)
 
 
 def _of_evidence(looks: Looks, evidence: Step) -> xr.DataArray:

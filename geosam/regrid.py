@@ -13,7 +13,7 @@ from geosam.grids import geobox_of
 from geosam.tasks import task
 from geosam.tiles import anchor
 from geosam.types import Window
-from geosam.windows import Blocks, blocks_of, read_window
+from geosam.windows import Blocks, blocks_of, read_window, void_of
 
 
 def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
@@ -34,12 +34,13 @@ def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     DataArray (y, x) float32 on the scene's grid, NaN where the scene has no data in any band.
     """
     geobox = geobox_of(scene)
-    pixels, known = blocks_of(scene), blocks_of(values)
+    # Of the pixels only this is needed, an eighth or less of them.
+    empty, known = blocks_of(void_of(scene)), blocks_of(values)
     factor = _factor(geobox_of(values), geobox)
     row, col = (start % max(1, round(factor)) for start in anchor(geobox))
     lead = (row, col) if factor > 1 else (0, 0)
     blocks = [
-        [_block(known, pixels, window, factor, lead) for window in row] for row in _windows(pixels)
+        [_block(known, empty, window, factor, lead) for window in row] for row in _windows(empty)
     ]
     coords = {k: v for k, v in scene.coords.items() if k != "band" and "band" not in v.dims}
     return xr.DataArray(da.block(blocks), dims=scene.dims[1:], coords=coords)
@@ -50,22 +51,22 @@ def _factor(coarse: GeoBox, fine: GeoBox) -> float:
     return float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
 
 
-def _windows(pixels: Blocks) -> list[list[Window]]:
+def _windows(blocks: Blocks) -> list[list[Window]]:
     return [
         [
             Window(int(r), int(c), int(r_end - r), int(c_end - c))
-            for c, c_end in pairwise(pixels.cols)
+            for c, c_end in pairwise(blocks.cols)
         ]
-        for r, r_end in pairwise(pixels.rows)
+        for r, r_end in pairwise(blocks.rows)
     ]
 
 
 def _block(
-    values: Blocks, pixels: Blocks, window: Window, factor: float, lead: tuple[int, int]
+    values: Blocks, empty: Blocks, window: Window, factor: float, lead: tuple[int, int]
 ) -> da.Array:
     source = _source_window(window, factor, lead)
     resample = task(_resample, source=source, window=window, factor=factor, lead=lead)
-    block = resample(read_window(values, source), read_window(pixels, window))
+    block = resample(read_window(values, source), read_window(empty, window, True))
     return da.from_delayed(block, (window.height, window.width), np.float32)
 
 
@@ -85,7 +86,7 @@ def _source_window(window: Window, factor: float, lead: tuple[int, int]) -> Wind
 
 def _resample(
     values: np.ndarray,
-    pixels: np.ndarray,
+    void: np.ndarray,
     source: Window,
     window: Window,
     factor: float,
@@ -101,7 +102,6 @@ def _resample(
         total, weight = _bilinear(planes, rows, cols)
     else:
         total, weight = planes
-    void = np.isnan(pixels).all(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((weight > 0) & ~void, total / weight, np.float32(np.nan))
 
@@ -126,4 +126,8 @@ def _bilinear(planes: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndar
 def _between(planes: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
     low = np.floor(at).astype(int)
     share = (at - low).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(3)])
-    return np.take(planes, low, axis) * (1 - share) + np.take(planes, low + 1, axis) * share
+    lower, upper = np.take(planes, low, axis), np.take(planes, low + 1, axis)
+    lower *= 1 - share
+    upper *= share
+    lower += upper
+    return lower

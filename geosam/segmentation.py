@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,40 @@ GROUP_PX = 1024
 LEAST_SIDE = 2
 """Tiles a side that a block has at least, so that large ones too come in batches."""
 
-Seen = tuple[list[np.ndarray | None], list[list[PixelPrompts]]]
-"""For each tile what the model sees, as it was read where nothing is asked, None without data; and what the
-model is asked."""
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model sees of a group of tiles, and what it is asked. Pixels are read when they are asked for:
+    in a large scene most groups are asked nothing, and embeddings may be at hand.
+    """
+
+    group: TileGroup
+    """The tiles."""
+    read: Callable[[], np.ndarray]
+    """Gives (3, y, x) pixels of the group's read window, NaN where nodata."""
+    stretch: Stretch
+    """Of these pixels."""
+    asked: list[list[PixelPrompts]]
+    """What the model is asked about each tile."""
+    void: np.ndarray | None = None
+    """(y, x) bool: where there is no data, if that is known without reading."""
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """What `read` gives, read once."""
+        return self.read()
+
+    @cached_property
+    def empty(self) -> list[bool]:
+        """For each tile whether the pixels that it owns have no data."""
+        void = ~np.isfinite(self.pixels).any(axis=0) if self.void is None else self.void
+        owned = (tile.core.slices(self.group.read) for tile in self.group.tiles)
+        return [bool(void[place].all()) for place in owned]
+
+    def show(self, which: Sequence[int]) -> np.ndarray:
+        """Return what the model sees of tiles, by number: (n, 3, size, size) float32 in [0, 1]."""
+        windows = read_tiles(self.pixels, self.group.read, [self.group.tiles[k] for k in which])
+        return np.stack([self.stretch.apply(window) for window in windows])
 
 
 @dataclass(frozen=True)
@@ -119,28 +150,28 @@ def group_work(
     scene, model, stretch, prompts, drawn, store
         As in :func:`segmentation`.
     function
-        Takes pixels, coarse mask and prompts of a group, and these settings by name.
+        Takes what gives the pixels of a group, its coarse mask and prompts, and these settings by name.
     """
     composite = blocks_of(scene.sel(band=list(stretch.bands)))
-    soft = prompts.doubt is not None
-    shown = prompts.doubt if soft else prompts.coarse
-    dense = None if shown is None or not prompts.dense else blocks_of(shown)
+    coarse, doubt = (
+        None if mask is None else blocks_of(mask) for mask in (prompts.coarse, prompts.doubt)
+    )
     look = partial(
         _look,
-        soft=soft,
         stretch=stretch,
         given=prompts.given,
         unprompted=prompts.unprompted,
         boxes=prompts.boxes,
+        dense=prompts.dense,
     )
 
     def work(group: TileGroup) -> Work:
         inputs = (
-            read_window(composite, group.read),
-            None if dense is None else read_window(dense, group.read, NODATA),
+            *(None if m is None else read_window(m, group.read, NODATA) for m in (coarse, doubt)),
             [drawn[near] for near in around(group.index) if near in drawn],
         )
-        return Work(partial(function, look=look, group=group, model=model, store=store), inputs)
+        known = partial(function, look=look, group=group, model=model, store=store)
+        return Work(known, inputs, read_window(composite, group.read))
 
     return work
 
@@ -170,13 +201,15 @@ def _segment_group(
     overlap: int,
     joined: bool,
 ) -> Answer:
-    shown, asked = look(*inputs, group=group)
+    seen = look(*inputs, group=group)
     embed = None if store is None else store.embedder(model, group.tiles)
-    masks = segment_tiles(model, shown, asked, batch_size=batch_size, embed=embed)
+    masks = segment_tiles(
+        model, seen.show, seen.empty, seen.asked, batch_size=batch_size, embed=embed
+    )
     skipped = [mask.status == SKIPPED_NO_PROMPT for mask in masks]
     answers = [mask.logits for mask in masks]
     if joined:
-        pairs = zip(answers, asked, strict=True)
+        pairs = zip(answers, seen.asked, strict=True)
         answers = [a if a is None else keep_asked(a, prompts) for a, prompts in pairs]
     planes = accumulate(group, answers, skipped, overlap)
     return Answer(planes, tuple(replace(mask, logits=None) for mask in masks))
@@ -191,49 +224,50 @@ def encode_group(
     batch_size: int,
 ) -> dict[str, np.ndarray]:
     """Encode the tiles of a group that have data and prompts into the store, and return how many."""
-    shown, asked = look(*inputs, group=group)
+    seen = look(*inputs, group=group)
     embed = store.embedder(model, group.tiles)
-    active = [i for i, prompts in enumerate(asked) if prompts and shown[i] is not None]
+    active = [i for i, prompts in enumerate(seen.asked) if prompts and not seen.empty[i]]
     for start in range(0, len(active), batch_size):
-        batch = active[start : start + batch_size]
-        embed(batch, np.stack([p for i in batch if (p := shown[i]) is not None]))
+        embed(active[start : start + batch_size], seen.show)
     return {"n": np.array(len(active))}
 
 
 def _look(
-    pixels: np.ndarray,
+    read: Callable[[], np.ndarray],
     coarse: np.ndarray | None,
+    doubt: np.ndarray | None,
     drawn: Sequence[ScenePrompts],
     *,
     group: TileGroup,
-    soft: bool,
     stretch: Stretch,
     given: ScenePrompts | None,
     unprompted: bool,
     boxes: bool,
+    dense: bool,
 ) -> Seen:
     """Return what the model sees of each tile of a group, and what it is asked."""
     here = (given or merge_prompts(drawn)).within(group.read)
-    windows = read_tiles(pixels, group.read, group.tiles)
     asked = [
-        _ask(here, tile, _cut_coarse(coarse, group, tile, soft), unprompted, boxes)
+        _ask(
+            here,
+            tile,
+            _mask_prompt(coarse, doubt, group, tile) if dense else None,
+            unprompted,
+            boxes,
+        )
         for tile in group.tiles
     ]
-    shown = [
-        _show(window, tile, stretch if prompts else None)
-        for window, tile, prompts in zip(windows, group.tiles, asked, strict=True)
-    ]
-    return shown, asked
+    return Seen(group, read, stretch, asked, None if coarse is None else coarse == NODATA)
 
 
-def _cut_coarse(
-    coarse: np.ndarray | None, group: TileGroup, tile: Tile, soft: bool
+def _mask_prompt(
+    coarse: np.ndarray | None, doubt: np.ndarray | None, group: TileGroup, tile: Tile
 ) -> np.ndarray | None:
-    """Return the mask prompt of a tile, bool or, where it is `soft`, float32 logits."""
-    if coarse is None:
-        return None
-    part = coarse[tile.read.slices(group.read)]
-    return prompt_logits(part) if soft else part == 1
+    """Return the mask prompt of a tile: float32 logits where there is doubt, else bool."""
+    place = tile.read.slices(group.read)
+    if doubt is not None:
+        return prompt_logits(doubt[place])
+    return None if coarse is None else coarse[place] == 1
 
 
 def _ask(
@@ -242,12 +276,3 @@ def _ask(
     if unprompted:
         return [PixelPrompts(np.empty((1, 0, 2)), np.empty((1, 0), int))]
     return tile_prompts(here, tile, water, boxes=boxes)
-
-
-def _show(window: np.ndarray, tile: Tile, stretch: Stretch | None) -> np.ndarray | None:
-    """Stretch what the model sees, or return None where the pixels the tile owns have no data."""
-    core = window[(..., *tile.core.slices(tile.read))]
-    if not np.isfinite(core).any():
-        return None
-    # In a large scene most tiles are not asked about.
-    return window if stretch is None else stretch.apply(window)

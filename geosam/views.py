@@ -43,6 +43,16 @@ class Looks:
         """At half the resolution of `working`, lazy: more context for the coarse network."""
         return self.widen()
 
+    @cached_property
+    def _grids(self) -> dict[str, GeoBox]:
+        return {}
+
+    def grid(self, on: str = "working") -> GeoBox:
+        """Return the grid of one of the looks, which is found out once: its CRS has to be parsed."""
+        if on not in self._grids:
+            self._grids[on] = geobox_of(getattr(self, on))
+        return self._grids[on]
+
     @property
     def is_refined(self) -> bool:
         """Whether the model sees the scene finer than it is."""

@@ -53,7 +53,7 @@ def blocks_of(raster: xr.DataArray | da.Array) -> Blocks:
 
 
 def read_window(blocks: Blocks, window: Window, fill: float = np.nan) -> Delayed:
-    """Return a task that gives the pixels of a window of a raster.
+    """Return a task that gives the pixels of a window of a raster, which may not be written to.
 
     Parameters
     ----------
@@ -79,6 +79,16 @@ def read_window(blocks: Blocks, window: Window, fill: float = np.nan) -> Delayed
     windows = [block for block, _ in found]
     place = task(_place, windows=windows, window=window, shape=shape, dtype=blocks.dtype, fill=fill)
     return place([delayed for _, delayed in found])
+
+
+def void_of(scene: xr.DataArray) -> da.Array:
+    """Return where a scene (band, y, x) has no data in any band: (y, x) bool, lazily."""
+    data = da.asarray(scene.data).rechunk({0: -1})
+    return da.map_blocks(_all_nan, data, drop_axis=0, dtype=bool)
+
+
+def _all_nan(pixels: np.ndarray) -> np.ndarray:
+    return np.isnan(pixels).all(axis=0)
 
 
 def map_around(
@@ -147,6 +157,8 @@ def _place(
     dtype: np.dtype,
     fill: float,
 ) -> np.ndarray:
+    if list(windows) == [window]:
+        return pixels[0]
     out = np.full(shape, fill, dtype)
     for block, values in zip(windows, pixels, strict=True):
         common = block.intersection(window)

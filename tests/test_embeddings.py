@@ -42,6 +42,17 @@ def test_a_second_run_encodes_nothing_and_says_the_same(scene, tmp_path):
     assert report.tiles == other.tiles
 
 
+def test_a_second_run_reads_no_pixels_where_it_decodes(scene, tmp_path, monkeypatch):
+    def refuse(seen):
+        raise AssertionError("pixels were read")
+
+    report, mask = run(scene, tmp_path, "first", FakeModel())
+    monkeypatch.setattr("geosam.segmentation.Seen.pixels", property(refuse))
+    other, same = run(scene, tmp_path, "again", FakeModel())
+    assert mask == same
+    assert report.tiles == other.tiles
+
+
 def test_other_prompts_encode_only_tiles_that_nobody_asked_for_before(scene, tmp_path):
     run(scene, tmp_path, "first", FakeModel())
     points = gpd.read_file(tmp_path / "first.gpkg", layer="prompts")

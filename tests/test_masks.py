@@ -44,9 +44,16 @@ def tile(value):
     return np.full((3, 4, 4), value, np.float32)
 
 
+def segment(model, tiles, prompts, **how):
+    empty = [pixels is None for pixels in tiles]
+    return segment_tiles(
+        model, lambda which: np.stack([tiles[i] for i in which]), empty, prompts, **how
+    )
+
+
 def test_tiles_without_data_or_prompts_are_not_encoded():
     model = Recorder()
-    masks = segment_tiles(model, [tile(1), None, tile(2)], [[prompt(1)], [prompt(1)], []])
+    masks = segment(model, [tile(1), None, tile(2)], [[prompt(1)], [prompt(1)], []])
     assert [m.status for m in masks] == ["done", "skipped_nodata", "skipped_no_prompt"]
     assert model.encoded == 1
 
@@ -54,7 +61,7 @@ def test_tiles_without_data_or_prompts_are_not_encoded():
 def test_prompts_are_bucketed_by_count_and_never_padded():
     model = Recorder()
     prompts = [[prompt(1)], [prompt(1, 2)], [prompt(3)], [prompt(1, 2, 3)]]
-    masks = segment_tiles(model, [tile(0)] * 4, prompts)
+    masks = segment(model, [tile(0)] * 4, prompts)
     assert sorted(model.kinds) == [
         ((1, False, False), 2),
         ((2, False, False), 1),
@@ -65,14 +72,14 @@ def test_prompts_are_bucketed_by_count_and_never_padded():
 
 def test_objects_of_a_tile_are_united_and_encoded_once():
     model = Recorder()
-    (mask,) = segment_tiles(model, [tile(0)], [[prompt(1), prompt(5), prompt(2, 1)]])
+    (mask,) = segment(model, [tile(0)], [[prompt(1), prompt(5), prompt(2, 1)]])
     assert mask.logits[0, 0] == 5
     assert model.encoded == 1
 
 
 def test_one_bad_tile_is_one_bad_tile():
     model = Recorder(fail_on=7)
-    masks = segment_tiles(model, [tile(1), tile(7), tile(2)], [[prompt(1)]] * 3)
+    masks = segment(model, [tile(1), tile(7), tile(2)], [[prompt(1)]] * 3)
     assert [m.status for m in masks] == ["done", "failed", "done"]
     assert masks[1].error == "RuntimeError: bad pixels"
 
@@ -83,13 +90,13 @@ def test_a_wrong_request_is_not_a_bad_tile():
             raise ModelError("The model takes 64 px.")
 
     with pytest.raises(ModelError):
-        segment_tiles(Wrong(), [tile(1)], [[prompt(1)]])
+        segment(Wrong(), [tile(1)], [[prompt(1)]])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_the_batch_size_changes_nothing(batch_size):
     prompts = [[prompt(float(i))] for i in range(5)]
-    masks = segment_tiles(Recorder(), [tile(i) for i in range(5)], prompts, batch_size=batch_size)
+    masks = segment(Recorder(), [tile(i) for i in range(5)], prompts, batch_size=batch_size)
     assert [m.logits[0, 0] for m in masks] == [0, 2, 4, 6, 8]
 
 
@@ -112,7 +119,7 @@ def test_out_of_memory_halves_the_batch_and_those_after_it(room):
     values = np.arange(24, dtype=np.float32)
     tiles, prompts = [tile(v) for v in values], [[prompt(0)]] * len(values)
     model = Small(room)
-    masks = segment_tiles(model, tiles, prompts, batch_size=8)
+    masks = segment(model, tiles, prompts, batch_size=8)
     assert [mask.status for mask in masks] == ["done"] * len(values)
     np.testing.assert_allclose([mask.logits[0, 0] for mask in masks], values)
     # After the first eight nothing larger than what went through is tried.
@@ -124,7 +131,7 @@ def test_out_of_memory_halves_the_batch_and_those_after_it(room):
 
 
 def test_a_tile_that_does_not_fit_alone_is_a_failed_one_that_says_why():
-    masks = segment_tiles(Small(0), [tile(1)], [[prompt(1)]], batch_size=4)
+    masks = segment(Small(0), [tile(1)], [[prompt(1)]], batch_size=4)
     assert masks[0].status == "failed"
     assert masks[0].error.startswith("OutOfMemoryError: CUDA out of memory")
 

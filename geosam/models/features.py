@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,10 @@ def to_half(features: Features) -> dict[str, np.ndarray]:
 
 def from_half(arrays: Mapping[str, np.ndarray], model: Model) -> Features:
     """Return what :func:`to_half` gave as feature maps of the model that made them, in float32."""
-    whole = {name: array.astype(np.float32) for name, array in arrays.items()}
     placement = getattr(model, "placement", None)
     if placement is None:
-        return whole
-    return {name: placement.send(a) for name, a in whole.items()}
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
+    return {name: placement.send(array).float() for name, array in arrays.items()}
 
 
 def encoder_of(model: Any) -> Model:
@@ -32,9 +31,9 @@ def encoder_of(model: Any) -> Model:
     return model.model if hasattr(model, "prompt") else model
 
 
-def prompted(features: Features, pixels: np.ndarray, model: Any) -> Features:
+def prompted(features: Features, show: Callable[[], np.ndarray], model: Any) -> Features:
     """Add to features of :func:`encoder_of` what the model itself makes of the pixels, if it does."""
-    return model.prompt(features, pixels) if hasattr(model, "prompt") else features
+    return model.prompt(features, show()) if hasattr(model, "prompt") else features
 
 
 def _as_array(array: Any) -> np.ndarray:

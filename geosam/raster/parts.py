@@ -73,7 +73,8 @@ class Pixels:
     values: np.ndarray
     """(band, y, x) float32, NaN where there is no value."""
     coverage: np.ndarray
-    """(band, y, x) float32: the share of each pixel that valid pixels of the file cover."""
+    """(band, y, x): the share of each pixel that valid pixels of the file cover, float32, or bool where it is
+    all or nothing."""
     dark: np.ndarray
     """(band, y, x) bool: nodata here, but a dark value if another band of the pixel is valid."""
 
@@ -87,12 +88,12 @@ def read_window(part: Part, window: Window, level: int | None, valid: ValidMask 
     if there.all() and not missing.any():
         # So are most windows of most scenes, and masks of every pixel cost more than its values.
         shape = values.shape
-        return Pixels(values, np.broadcast_to(np.float32(1), shape), np.broadcast_to(False, shape))
+        return Pixels(values, np.broadcast_to(True, shape), np.broadcast_to(False, shape))
     dark = missing & _keeps(part, raw) & there
     hidden = (missing & ~dark) | ~there
     hidden |= (missing | ~there).all(axis=0)
     values[hidden] = np.nan
-    return Pixels(values, (~hidden).astype(np.float32), dark & hidden)
+    return Pixels(values, ~hidden, dark & hidden)
 
 
 def is_blank(part: Part, window: Window) -> bool:

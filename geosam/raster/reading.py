@@ -15,8 +15,9 @@ from geosam.raster.resample import AxisMap, axis_maps, weighted_means
 from geosam.raster.validity import ValidMask, source_window
 from geosam.types import Window
 
-_STRIP_PX = 1_000_000
-"""Source pixels held at once while a grid is made coarser: 16 MB for four bands of float32."""
+_STRIP_PX = 500_000
+"""Source pixels held at once while a grid is made coarser: 8 MB for four bands of float32, and as much for
+each of what is made of them."""
 
 
 def read_block(
@@ -30,15 +31,15 @@ def read_block(
         (n_bands, y, x) float32, NaN where nodata.
     """
     shape = (n_bands, *geobox.shape)
+    if len(parts) == 1 and len(parts[0].positions) == n_bands:
+        pixels = read_part(parts[0], geobox, valid)
+        return np.full(shape, np.nan, np.float32) if pixels is None else pixels.values
     total, cover = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     dark = np.full(shape, np.nan, np.float32)
     for part in parts:
         pixels = read_part(part, geobox, valid)
-        if pixels is None:
-            continue
-        if len(part.positions) == n_bands and len(parts) == 1:
-            return pixels.values
-        _lay_under(pixels, part, total, cover, dark)
+        if pixels is not None:
+            _lay_under(pixels, part, total, cover, dark)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.where(cover > 0, total / cover, np.nan)
     return np.where(np.isnan(values) & (cover > 0).any(axis=0), dark, values)

@@ -29,6 +29,7 @@ object, that both do not leave to each other, a little further away."""
 
 
 def find_pieces(
+    read: Callable[[], np.ndarray],
     *inputs: Any,
     look: Callable[..., Seen],
     group: TileGroup,
@@ -44,10 +45,12 @@ def find_pieces(
 
     Parameters
     ----------
+    read
+        Gives (3, y, x) pixels of the group's read window, NaN where nodata.
     *inputs
-        (3, y, x) pixels of the group's read window, NaN where nodata, and what prompts, unread.
+        What prompts, unread.
     look
-        Turns them into what the model sees of each tile.
+        Turns both into what the model sees of each tile.
     group, model, store
         The tiles, what sees them, and where features are kept.
     whole
@@ -67,25 +70,24 @@ def find_pieces(
         Pieces as :func:`geosam.segments.pieces.pack` writes them, what became of the tiles, and the
         number of pixels that the tiles own and that have data.
     """
-    shown, _ = look(*inputs, group=group)
-    known = _known(inputs[0], whole.read, geobox, aoi, margin_px)
+    seen = look(read, *inputs, group=group)
+    known = _known(seen.pixels, whole.read, geobox, aoi, margin_px)
     embed = None if store is None else store.embedder(model, whole.tiles)
     scene = Window(0, 0, *geobox.shape)
     found, rows, n_valid = [], [], 0
-    for k, (tile, picture) in enumerate(zip(whole.tiles, shown, strict=True)):
+    for k, tile in enumerate(whole.tiles):
         valid = known[tile.read.slices(whole.read)]
         owned = int(valid[tile.core.slices(tile.read)].sum())
         n_valid += owned
-        if picture is None or not owned:
+        if seen.empty[k] or not owned:
             rows.append(TileMask(SKIPPED_NODATA))
             continue
 
-        def generate(
-            k: int = k, tile: Tile = tile, picture: Any = picture, valid: Any = valid
-        ) -> Pieces:
-            features = None if embed is None else embed([k], picture[None])
+        def generate(k: int = k, tile: Tile = tile, valid: Any = valid) -> Pieces:
+            shown = seen.show([k])
+            features = None if embed is None else embed([k], lambda which: shown)
             part = _asked_of(tile)
-            masks = generate_masks(model, picture, rules, valid, features, part, goes_on=True)
+            masks = generate_masks(model, shown[0], rules, valid, features, part, goes_on=True)
             return pieces_of(masks, tile, scene)
 
         started = perf_counter()

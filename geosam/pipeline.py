@@ -95,7 +95,8 @@ def segment(
     -------
     xarray.Dataset
         On the scene's grid: ``probability`` (y, x) float32, NaN where nodata, and ``mask``
-        (y, x) uint8: 1 water, 0 land, 255 nodata. Both are Dask arrays.
+        (y, x) uint8: 1 water, 0 land, 255 nodata. Both are Dask arrays. Where the learned network
+        speaks, any part of them needs samples of the whole scene; see :mod:`geosam.own_colours`.
 
     Raises
     ------

@@ -26,7 +26,7 @@ from geosam.grids import geobox_of
 from geosam.loading import load_network
 from geosam.mosaic import Mosaic
 from geosam.options import Options
-from geosam.own_colours import REACH_PX, learn_colours, with_own_colours
+from geosam.own_colours import learn_colours, with_own_colours
 from geosam.regrid import onto_scene
 from geosam.stretch import Stretch
 from geosam.sure_pixels import SAMPLE_PX, draw_sample, sample_windows
@@ -34,9 +34,9 @@ from geosam.tiles import TileGrid
 from geosam.types import CoarseNetwork
 from geosam.views import Looks, Views, refine
 
-EVIDENCE_PX = 2 * EDGE_PX + 2 * REACH_PX + 4
-"""Pixels of the working grid around it that evidence depends on: slivers along nodata, how the colours of
-the wider grid are described, and what is interpolated from it."""
+EVIDENCE_PX = 2 * EDGE_PX + SAMPLE_PX
+"""Pixels of the working grid around it that evidence depends on: slivers along nodata, and beyond them
+what the scene's own colours are learned and told from."""
 NETWORK_GROUP = 2
 """Tiles a side that go through the learned network together."""
 

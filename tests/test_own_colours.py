@@ -165,3 +165,20 @@ def test_prompts_are_learned_from_where_they_lie():
     given = ScenePrompts(points=clicks, labels=np.ones(4, int), objects=np.arange(4))
     found = windows_around(given, grid(4000, 3000))
     assert found == [Window(0, 0, 532, 522), Window(2488, 2388, 1024, 612)]
+
+
+def test_a_pixel_is_answered_alike_in_whatever_part_a_prompt_sees_it(scene):
+    views = view_array(scene[0])
+    whole = geobox_of(views.working)
+    evidence = partial(doubts, water=scene[1], whole=whole)
+    sample = partial(draw_sample, stretch=STRETCH)
+    lesson = Lesson(evidence, sample, learn_colours, {}, SAMPLE_PX)
+    learned = Anew(views.around, whole, [Window(40, 20, 120, 200)]).learn(lesson, "colours")
+    parts = []
+    for first, last in ((0, 300), (100, 384)):
+        looks = views.around(whole[0:256, first:last])
+        logits = evidence(looks)
+        said = with_own_colours(logits, looks, learned(looks, logits), STRETCH).values
+        parts.append(said[:, 140 - first : 260 - first])
+    assert np.array_equal(*parts)
+    assert np.ptp(parts[0]) > 2

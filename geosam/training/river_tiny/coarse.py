@@ -10,7 +10,9 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
+from geosam.models.device import place
 from geosam.models.unet import CoarseWaterNet, ConvNorm, load_coarse, save_coarse
 from geosam.training.loop import (
     Average,
@@ -72,6 +74,18 @@ class CoarseRecipe:
     resume: bool = False
     """Whether to go on from the checkpoint in the output folder, if there is one."""
 
+
+THIN_PX = 7
+"""Side, in pixels of a tile, of the square that fits into water that is not thin."""
+
+THIN_WEIGHT = 2.0
+"""How much more a pixel of thin water weighs."""
+
+WORST_SHARE = 0.04
+"""Share of the pixels of a dry tile that count once more."""
+
+WORST_WEIGHT = 0.4
+"""Weight of their loss."""
 
 FROZEN_FROM = 0.7
 """Progress from which batch normalisations keep their statistics, as in prediction."""
@@ -155,7 +169,10 @@ def stack(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
 def coarse_loss(
     logits: torch.Tensor, labels: torch.Tensor, smoothing: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy everywhere and Dice where a tile has water.
+    """Cross-entropy, Dice where a tile has water, and the worst pixels where a dry one has none.
+
+    Water in thin lines weighs more. Of a dry tile whose label can be trusted the pixels that look
+    most like water count once more: a roof or a field that is wrong as a whole is a small part of a tile.
 
     Parameters
     ----------
@@ -163,20 +180,55 @@ def coarse_loss(
     labels : torch.Tensor, (n, y, x)
         LAND, WATER and IGNORE.
     smoothing : torch.Tensor, (n,)
-        Label smoothing of each tile.
+        Label smoothing of each tile; labels with some are noisy.
 
     Returns
     -------
     torch.Tensor, ()
     """
     logits = logits[:, 0].float()
-    weight = (labels != IGNORE).float()
+    known = (labels != IGNORE).float()
     water = (labels == WATER).float()
     soft = water * (1 - 2 * smoothing[:, None, None]) + smoothing[:, None, None]
-    entropy = bce_loss(logits, soft, weight).mean()
-    wet = (water.sum((1, 2)) > 0.002 * weight.sum((1, 2))).float()
-    dice = (dice_loss(logits, water, weight) * wet).sum() / wet.sum().clamp(min=1)
-    return entropy + 0.5 * dice
+    entropy = bce_loss(logits, soft, known * (1 + THIN_WEIGHT * thin_water(labels))).mean()
+    wet = (water.sum((1, 2)) > 0.002 * known.sum((1, 2))).float()
+    dice = (dice_loss(logits, water, known) * wet).sum() / wet.sum().clamp(min=1)
+    dry = (water.sum((1, 2)) == 0) & (smoothing == 0)
+    worst = worst_of_land(logits, known)[dry].sum() / len(labels)
+    return entropy + 0.5 * dice + WORST_WEIGHT * worst
+
+
+def thin_water(labels: torch.Tensor) -> torch.Tensor:
+    """Where water is too thin for a square of `THIN_PX` to fit into it.
+
+    Parameters
+    ----------
+    labels : torch.Tensor, (n, y, x)
+        LAND, WATER and IGNORE, of which the last is taken for water: what is thin there is not known.
+
+    Returns
+    -------
+    torch.Tensor, (n, y, x) float32
+        1 where it is, 0 elsewhere.
+    """
+    land = (labels == LAND).float()[:, None]
+    reach = THIN_PX // 2
+    inside = 1 - functional.max_pool2d(land, THIN_PX, 1, reach)
+    opened = functional.max_pool2d(inside, THIN_PX, 1, reach)[:, 0]
+    return (labels == WATER).float() * (1 - opened)
+
+
+def worst_of_land(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the pixels of each dry tile that look most like water, (n,).
+
+    Parameters
+    ----------
+    logits, known : torch.Tensor, (n, y, x)
+        `known` is 0 where a pixel does not count.
+    """
+    entropy = (functional.softplus(logits) * known).flatten(1)
+    most = max(1, round(WORST_SHARE * entropy.shape[1]))
+    return entropy.topk(most, dim=1).values.mean(1)
 
 
 def validation_tiles(
@@ -398,7 +450,7 @@ def coarse_step(
     samples, names = zip(*(source.draw(size) for _ in range(count)), strict=True)
     pixels, labels = stack(samples)
     smoothing = torch.tensor([SMOOTHING.get(name, 0.0) for name in names])
-    with torch.autocast("cpu", torch.bfloat16):
+    with place("cpu").cast():
         logits = net(pixels.contiguous(memory_format=torch.channels_last))
     loss = coarse_loss(logits, labels, smoothing)
     optimizer.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from geosam.hysteresis import near_sure
 from geosam.indices import INDICES, HsvRange, compute_index, hsv_mask
 from geosam.mosaic import Answer, Mosaic, Work, accumulate, read_tiles
 from geosam.stretch import Stretch
@@ -49,8 +50,10 @@ PROMPT_WEIGHT = 2.0
 """Weight of the learned network's logits in the mask prompt: the model knows masks that are sure."""
 PROMPT_LOGIT = 6.0
 """Bound of the logits of a mask prompt: that of a mask which is sure of itself."""
+STORED_LOGIT = 8.0
+"""Bound of the learned network's logits where they are kept: what doubles or halves them is bounded within it."""
 _PROMPT_STEPS = 127
-"""A logit of a mask prompt is kept as a whole number of these from zero to its bound."""
+"""A logit is kept as a whole number of these from zero to its bound."""
 _LARGE = 50.0
 
 
@@ -89,6 +92,33 @@ def hsv_evidence(scene: xr.DataArray, stretch: Stretch, colours: HsvRange) -> xr
 def coarse_from_evidence(evidence: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     """Return where evidence speaks for water: (y, x) uint8, lazily; see :func:`finish`."""
     return finish(evidence.data > 0, scene)
+
+
+def coarse_from_network(evidence: xr.DataArray) -> xr.DataArray:
+    """Return where the learned network finds water that hangs together with water it is sure of: (y, x)
+    uint8, lazily; see :func:`finish` and :mod:`geosam.hysteresis`. NaN is nodata.
+    """
+    return _finished(near_sure(evidence), da.isnan(evidence.data), evidence, MIN_COMPONENT_PX)
+
+
+def store_evidence(evidence: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
+    """Return evidence in whole steps: (y, x) uint8, lazily; see :func:`stored_evidence`.
+
+    Logits are bounded by :data:`STORED_LOGIT`, beyond which nobody asks; nodata of the scene is 255.
+    """
+    void = void_of(scene)
+    logits = da.asarray(evidence.data).rechunk(void.chunks)
+    bounded = da.clip(logits, -STORED_LOGIT, STORED_LOGIT) / np.float32(STORED_LOGIT)
+    steps = da.rint((bounded + 1) * _PROMPT_STEPS)
+    return evidence.copy(data=da.where(void | da.isnan(steps), NODATA, steps).astype(np.uint8))
+
+
+def stored_evidence(stored: xr.DataArray) -> xr.DataArray:
+    """Return the logits that :func:`store_evidence` stored: (y, x) float32, lazily; NaN where nodata."""
+    table = (np.arange(256, dtype=np.float32) / _PROMPT_STEPS - 1) * np.float32(STORED_LOGIT)
+    table[NODATA] = np.nan
+    data = da.asarray(stored.data)
+    return stored.copy(data=da.map_blocks(table.__getitem__, data, dtype=np.float32))
 
 
 def without_slivers(evidence: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
@@ -130,7 +160,7 @@ def bounded(evidence: xr.DataArray, coarse: xr.DataArray, weight: float = 1.0) -
     What speaks for water where the coarse mask has none, because it was dropped or is not meant,
     speaks against it.
     """
-    meant = (evidence.data <= 0) | (coarse.data == 1)
+    meant = ~(evidence.data > 0) | (coarse.data == 1)
     logits = da.clip(evidence.data * np.float32(weight), -MOST_EVIDENCE, MOST_EVIDENCE)
     logits = da.where(meant, logits, np.float32(-MOST_EVIDENCE))
     return evidence.copy(data=da.nan_to_num(logits))
@@ -310,18 +340,16 @@ def finish(water: da.Array, scene: xr.DataArray, min_px: int = MIN_COMPONENT_PX)
     -------
     DataArray (y, x) uint8: 1 water, 0 land, 255 nodata.
     """
-    void = void_of(scene)
+    return _finished(water, void_of(scene), scene[0], min_px)
+
+
+def _finished(water: da.Array, void: da.Array, like: xr.DataArray, min_px: int) -> xr.DataArray:
     water = da.asarray(water).rechunk(void.chunks) & ~void
     drop = partial(_drop_small_inside, min_px=min_px)
     kept = map_around(drop, {"water": water}, {"water": False}, min_px, bool)
     mask = da.where(void, np.uint8(NODATA), kept.astype(np.uint8))
-    y, x = scene.dims[1:]
-    coords = {
-        name: coord
-        for name, coord in scene.coords.items()
-        if "band" not in coord.dims and name != "band"
-    }
-    return xr.DataArray(mask, dims=(y, x), coords=coords, name="coarse")
+    coords = {name: coord for name, coord in like.coords.items() if name != "band"}
+    return xr.DataArray(mask, dims=like.dims, coords=coords, name="coarse")
 
 
 def _drop_small_inside(water: np.ndarray, min_px: int) -> np.ndarray:

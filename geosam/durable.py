@@ -45,6 +45,7 @@ _LABELS = {
     "segment_prompts": "Prompts",
     "learned_wider": "Learned wide",
     "colours": "Water colours",
+    "evidence": "What speaks for water",
 }
 
 Step = Callable[[Looks], xr.DataArray]

@@ -17,6 +17,8 @@ from geosam.coarse import (
     index_logits,
     mean_evidence,
     network_mosaic,
+    store_evidence,
+    stored_evidence,
     with_companion,
     without_slivers,
 )
@@ -84,11 +86,12 @@ def learned_evidence(views: Views, decision: Decision, options: Options, keep: K
 
 
 def _with_scene(evidence: Step, views: Views, decision: Decision, keep: Keep) -> Step:
-    """Add to the network's word what the scene's own colours say."""
+    """Add to the network's word what the scene's own colours say, once: several steps read it."""
     stretch, windows = decision.renditions[0], sample_windows(geobox_of(views.working))
     sample = partial(draw_sample, stretch=stretch)
     colours = keep.learn(Lesson(evidence, sample, learn_colours, windows, SAMPLE_PX), "colours")
-    return partial(_settled, evidence=evidence, colours=colours, stretch=stretch)
+    settled = partial(_settled, evidence=evidence, colours=colours, stretch=stretch)
+    return partial(_read_back, stored=keep.raster(settled, "evidence", EVIDENCE_PX))
 
 
 def _network_grid(scene: xr.DataArray) -> TileGrid:
@@ -109,7 +112,11 @@ def _both_looks(looks: Looks, fine: Step, wide: Step) -> xr.DataArray:
 def _settled(looks: Looks, evidence: Step, colours: Learned, stretch: Stretch) -> xr.DataArray:
     logits = evidence(looks)
     said = with_own_colours(logits, looks, colours(looks, logits), stretch)
-    return without_slivers(said, looks.working)
+    return store_evidence(without_slivers(said, looks.working), looks.working)
+
+
+def _read_back(looks: Looks, stored: Step) -> xr.DataArray:
+    return stored_evidence(stored(looks))
 
 
 def weighed(

@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 from geosam.coarse import (
     MIN_COMPONENT_PX,
     coarse_from_evidence,
+    coarse_from_network,
     coarse_from_raster,
     follow_hint,
     is_related,
@@ -21,6 +22,7 @@ from geosam.decision import Decision
 from geosam.durable import Keep, Step
 from geosam.evidence import EVIDENCE_PX, learned_evidence, water_evidence, weighed
 from geosam.grids import geobox_of
+from geosam.hysteresis import CELL_PX, REACH_PX
 from geosam.kept import on_grid
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
@@ -35,6 +37,8 @@ from geosam.views import Looks, Views, covering
 
 COARSE_PX = EVIDENCE_PX + MIN_COMPONENT_PX
 """Pixels of the working grid around it that a coarse mask depends on."""
+BELIEF_PX = REACH_PX + CELL_PX + MIN_COMPONENT_PX
+"""The same where the learned network finds the water."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ def _coarse(
     """Return the coarse mask: what the evidence says, a user's raster, or what the two agree on."""
     if decision.source != "raster":
         assert evidence is not None
+        if decision.witness == "learned":
+            return keep.raster(partial(_of_network, evidence=evidence), "coarse", BELIEF_PX)
         return keep.raster(partial(_of_evidence, evidence=evidence), "coarse", COARSE_PX)
     check_coarse(options.prompts, geobox_of(views.working))
     hinted = partial(_hint, path=options.prompts)
@@ -148,7 +154,7 @@ def _doubt(decision: Decision, evidence: Step | None, coarse: Step, keep: Keep) 
     if evidence is None or decision.witness != "learned":
         return None
     said = partial(_said, evidence=evidence, coarse=coarse)
-    return keep.raster(said, "mask_prompt", COARSE_PX)
+    return keep.raster(said, "mask_prompt")
 
 
 def _said(looks: Looks, evidence: Step, coarse: Step) -> xr.DataArray:
@@ -161,6 +167,10 @@ def _hint(looks: Looks, path: str) -> xr.DataArray:
 
 def _of_evidence(looks: Looks, evidence: Step) -> xr.DataArray:
     return coarse_from_evidence(evidence(looks), looks.working)
+
+
+def _of_network(looks: Looks, evidence: Step) -> xr.DataArray:
+    return coarse_from_network(evidence(looks))
 
 
 def named_prompts(

@@ -253,3 +253,19 @@ def test_a_device_that_is_not_there_is_refused():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(OptionError, match="torch sees no CUDA device"):
         place("cuda")
+
+
+@pytest.mark.parametrize(
+    ("amx", "bf16", "maker", "quick"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, True, "AuthenticAMD", True),
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_are_quick_in_it(monkeypatch, amx, bf16, maker, quick):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr("geosam.models.device._processor", lambda: f"vendor_id : {maker}")
+    assert place("cpu").dtype == (torch.bfloat16 if quick else torch.float32)

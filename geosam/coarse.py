@@ -40,6 +40,12 @@ COMPANION_WEIGHT = 0.125
 """Weight of the network's logits beside an index. Without, with an eighth and a quarter of it the IoU of a
 synthetic scene of the validation seeds is 0.933, 0.944 and 0.954, and 0.896 with a half; but of the
 Ucayali, whose pixels of 90 m the network has never seen, a quarter leaves NDWI > 0 by 0.17."""
+CORE_LOGIT = 1.0
+"""Logit of the learned network from which on it adds water to an index's, where it has it all around. With
+it, and without, the coarse masks of validation chips with near infrared have a mean IoU of 0.657 and 0.549 (medians
+0.675 and 0.573), those of four synthetic scenes 0.954 and 0.937."""
+CORE_PX = 2
+"""How far around, in pixels of the model's grid: the network draws banks a pixel of the scene too wide."""
 DENIAL_WEIGHT = 0.5
 """Weight of an index that cannot part water from land, where it speaks against water. Of the seven
 validation chips of which that is so the one with a lake of size comes out at an IoU of 0.85 without it, at
@@ -190,16 +196,40 @@ def prompt_logits(stored: np.ndarray) -> np.ndarray:
     return (known / np.float32(_PROMPT_STEPS) - 1) * np.float32(PROMPT_LOGIT)
 
 
-def with_companion(evidence: xr.DataArray, learned: xr.DataArray) -> xr.DataArray:
-    """Return evidence of an index with what the learned network says of the same pixels.
+def with_companion(evidence: xr.DataArray, learned: xr.DataArray, adds: bool) -> xr.DataArray:
+    """Return evidence of an index with what the learned network says of the same pixels: (y, x) float32
+    logits, lazily.
 
-    An index looks at one pixel at a time: it denies riffles and believes shade. The network sees
-    what lies around.
+    An index looks at one pixel at a time: it denies riffles and dark lakes, and believes shade. The
+    network sees what lies around, but not as sharply: where the index finds water, banks are its own.
+
+    Parameters
+    ----------
+    evidence
+        (y, x) logits of the index.
+    learned
+        (y, x) logits of the network on the same grid; NaN where there are none.
+    adds
+        Whether the middle of what the network takes for water is water, whatever the index says.
     """
     logits = da.clip(da.asarray(learned.data), -MOST_EVIDENCE, MOST_EVIDENCE)
     index = da.asarray(evidence.data)
-    more = COMPANION_WEIGHT * da.nan_to_num(logits).rechunk(index.chunks)
-    return evidence.copy(data=(index + more).astype(np.float32))
+    both = index + COMPANION_WEIGHT * da.nan_to_num(logits).rechunk(index.chunks)
+    if adds:
+        both = da.maximum(both, _core(learned).rechunk(index.chunks) - np.float32(CORE_LOGIT))
+    return evidence.copy(data=both.astype(np.float32))
+
+
+def _core(learned: xr.DataArray) -> da.Array:
+    """Return the least that the network says around each pixel."""
+    seen = {"logits": da.asarray(learned.data)}
+    return map_around(_least_around, seen, {"logits": -_LARGE}, CORE_PX, np.float32)
+
+
+def _least_around(logits: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import minimum_filter
+
+    return minimum_filter(np.nan_to_num(logits, nan=-_LARGE), 2 * CORE_PX + 1)
 
 
 def denied(learned: xr.DataArray, index: xr.DataArray) -> xr.DataArray:

@@ -15,13 +15,18 @@ from geosam.options import PROMPT_SOURCES, Options
 from geosam.prompts.vector import prompt_origins
 from geosam.stretch import Stretch, fit_stretch, parse_stretch
 from geosam.thresholds import Threshold, choose_threshold, fixed_threshold
-from geosam.views import Views
+from geosam.views import Views, pixel_m
 
 RGB = ("red", "green", "blue")
 COLOUR_INFRARED = ("nir", "red", "green")
 _AS_STORED = Stretch(RGB, (0.0,) * 3, (255.0,) * 3)
 """8-bit pictures have been made for the eye already. Stretched, dark water of a drone orthomosaic
 looks like shade; as stored, satellite chips look flat. The network sees both."""
+
+
+COARSEST_M = 35.0
+"""Pixels up to which the learned network adds water to an index's: it has seen none above 30 m, and of the Ucayali
+at 90 m it takes sand bars for water beside the oxbows that it finds."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Decision:
     """Of red, green and blue, where prompts come from HSV or the learned network."""
     renditions: tuple[Stretch, ...] = ()
     """Stretches of three bands in which the learned network sees the scene; its answers are averaged."""
+    adds: bool = False
+    """Whether the learned network adds water to an index's."""
     notes: tuple[str, ...] = ()
     """The choices in sentences, for a person."""
 
@@ -95,8 +102,9 @@ def decide(views: Views, options: Options, *, own: bool = False) -> Decision:
         witness = None if hopeless else witness
         decision = replace(decision, index=index, threshold=threshold, witness=witness)
         if _network_knows(decision, threshold):
-            decision = replace(decision, renditions=(decision.stretch,))
-            notes.append(_BESIDE)
+            adds = composite == COLOUR_INFRARED and pixel_m(views.grid("scene")) <= COARSEST_M
+            decision = replace(decision, renditions=(decision.stretch,), adds=adds)
+            notes.append(_ADDS if adds else _BESIDE)
     elif witness == "learned" and composite == COLOUR_INFRARED:
         decision = replace(decision, renditions=(decision.stretch,))
     elif witness in ("hsv", "learned"):
@@ -119,6 +127,9 @@ _INSTEAD = (
 
 
 _BESIDE = "The learned network has a small word beside the index."
+_ADDS = (
+    "The learned network has a small word beside the index, and adds water that this leaves out."
+)
 
 
 def _gives_way(decision: Decision, threshold: Threshold, options: Options) -> bool:

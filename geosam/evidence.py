@@ -47,7 +47,7 @@ def water_evidence(looks: Looks, decision: Decision, learned: Step | None) -> xr
     """Return what speaks for water before the model is asked: (y, x) float32 logits, lazily."""
     if decision.witness == "index":
         found = _of_index(looks, decision, index_evidence)
-        return found if learned is None else with_companion(found, learned(looks))
+        return found if learned is None else with_companion(found, learned(looks), decision.adds)
     if decision.witness == "hsv":
         assert decision.hsv is not None and decision.rgb_stretch is not None
         return hsv_evidence(looks.working, decision.rgb_stretch, decision.hsv)

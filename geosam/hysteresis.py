@@ -54,9 +54,9 @@ def _believed(logits: np.ndarray) -> np.ndarray:
     if sure.any():
         reached = REACH_PX // CELL_PX
         around = np.ones((3, 3), bool)
-        sure = ndimage.binary_dilation(sure, around, reached, mask=_in_cells(water))
+        sure = np.asarray(ndimage.binary_dilation(sure, around, reached, mask=_in_cells(water)))
     fine = sure.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
-    return np.logical_and(water, fine[: water.shape[0], : water.shape[1]])
+    return water & fine[: water.shape[0], : water.shape[1]]
 
 
 def _in_cells(mask: np.ndarray) -> np.ndarray:
@@ -65,4 +65,5 @@ def _in_cells(mask: np.ndarray) -> np.ndarray:
     rows, cols = (
         (side + more) // CELL_PX for side, (_, more) in zip(mask.shape, over, strict=True)
     )
-    return np.pad(mask, over).reshape(rows, CELL_PX, cols, CELL_PX).any(axis=(1, 3))
+    parts = np.pad(mask, over).reshape(rows, CELL_PX, cols, CELL_PX)
+    return np.asarray(parts.any(axis=(1, 3)))

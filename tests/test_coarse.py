@@ -1,5 +1,6 @@
 """What speaks for water before the model is asked, and who speaks where an index does not know."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -8,14 +9,18 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geosam.coarse import (
+    COMPANION_WEIGHT,
+    CORE_PX,
     DENIAL_WEIGHT,
     INDEX_LOGIT,
+    MOST_EVIDENCE,
     NODATA,
     PROMPT_LOGIT,
     PROMPT_WEIGHT,
     denied,
     mask_prompt,
     prompt_logits,
+    with_companion,
 )
 from geosam.decision import decide
 from geosam.options import Options
@@ -64,6 +69,13 @@ def test_an_index_that_knows_prompts(clear):
     assert decide(view_array(clear), Options()).source == "index"
 
 
+def test_the_network_adds_water_on_pixels_of_the_size_that_it_has_seen(clear):
+    coarse = GeoBox(GRID.shape, Affine(90, 0, 500_000, 0, -90, 4_000_000), "EPSG:32633")
+    assert decide(view_array(clear), Options()).adds
+    assert not decide(view_array(clear.assign_coords(xr_coords(coarse))), Options()).adds
+    assert not decide(view_array(clear), Options(composite="red,green,blue")).adds
+
+
 def test_an_index_denies_but_never_affirms():
     index = xr.DataArray([[5.0, 0.0, -1.0, -INDEX_LOGIT, -9.0]], dims=("y", "x")).chunk()
     learned = xr.DataArray(np.full((1, 5), 3.0, np.float32), dims=("y", "x")).chunk()
@@ -97,3 +109,28 @@ def test_a_mask_prompt_is_sure_where_water_was_dropped_or_drawn_or_nothing_is_kn
 
 def test_a_window_beyond_a_mask_prompt_is_land():
     assert (prompt_logits(np.full((2, 2), NODATA, np.uint8)) == -PROMPT_LOGIT).all()
+
+
+class TestTheNetworkBesideAnIndex:
+    @pytest.fixture
+    def said(self) -> tuple[xr.DataArray, xr.DataArray]:
+        """An index that sees a river, and a network that sees it too, wider, and a lake."""
+        index, learned = np.full((2, 60, 60), -3, np.float32)
+        index[20:26], learned[18:28], learned[40:52, 10:50] = 3, 4, 4
+        learned[:, :3] = np.nan
+        return tuple(
+            xr.DataArray(da.from_array(values, chunks=25), dims=("y", "x"))
+            for values in (index, learned)
+        )
+
+    def test_it_adds_the_middle_of_what_the_index_leaves_out(self, said):
+        found = with_companion(*said, adds=True).values > 0
+        wanted = np.zeros((60, 60), bool)
+        wanted[20:26] = True  # banks are the index's own
+        wanted[40 + CORE_PX : 52 - CORE_PX, 10 + CORE_PX : 50 - CORE_PX] = True
+        np.testing.assert_array_equal(found, wanted)
+
+    def test_it_adds_nothing_where_it_has_a_small_word_alone(self, said):
+        found = with_companion(*said, adds=False).values
+        known = np.nan_to_num(np.clip(said[1].values, -MOST_EVIDENCE, MOST_EVIDENCE))
+        np.testing.assert_allclose(found, said[0].values + COMPANION_WEIGHT * known)

@@ -15,7 +15,7 @@ import numpy as np
 
 from geosam.ledger import Index, Ledger
 from geosam.masks import TileMask
-from geosam.mosaic import Answer, blend
+from geosam.mosaic import Answer, settle
 from geosam.tiles import TileGroup
 from geosam.types import Window
 
@@ -72,29 +72,29 @@ class Answers:
         numpy.ndarray
             (height, width) float32 logits of the whole core; None where nobody said anything.
         """
-        windows, strips = [], []
+        total = np.zeros((3, group.core.height, group.core.width), np.float32)
+        said = False
         for index in near:
             side = (group.index[0] - index[0], group.index[1] - index[1])
             window = _moved(group, group.read, (-side[0], -side[1])).intersection(group.core)
-            planes = None if window is None else self._read(index, side, window)
-            if window is not None and planes is not None:
-                windows.append(window)
-                strips.append(planes)
-        return blend(strips, group.core, windows) if strips else None
+            if window is not None:
+                place = (slice(None), *window.slices(group.core))
+                said |= self._add(total[place], index, side)
+        return settle(total) if said else None
 
-    def _read(self, index: Index, side: Index, window: Window) -> np.ndarray | None:
-        """Return (3, height, width) of what a group said of a window of one beside it, None where nothing."""
+    def _add(self, total: np.ndarray, index: Index, side: Index) -> bool:
+        """Add what a group said of the part of a block beside it that it reaches, and return whether it said
+        anything.
+        """
         logits, skipped = _piece(_LOGITS, side), _piece(_SKIPPED, side)
         found = self._planes.load(index, (logits, skipped, _CORNERS))
-        if logits not in found and skipped not in found:
-            return None
-        planes = np.zeros((3, window.height, window.width), np.float32)
         if logits in found:
             row, col = found[_CORNERS][_SIDES.index(side)]
             _, height, width = found[logits].shape
-            planes[:2, row : row + height, col : col + width] = found[logits]
-        planes[2] = found.get(skipped, 0)
-        return planes
+            total[:2, row : row + height, col : col + width] += found[logits]
+        if skipped in found:
+            total[2] += found[skipped]
+        return logits in found or skipped in found
 
     def drop_planes(self, row: int) -> None:
         """Remove the planes of the groups above a row: all blocks that need them are finished."""
@@ -115,8 +115,9 @@ def _cut(planes: np.ndarray, group: TileGroup) -> dict[str, np.ndarray]:
         if window is None:
             continue
         weighted, weights, skipped = planes[(slice(None), *window.slices(group.read))]
-        if weights.any():
-            inside = tuple(slice(*_ends(weights.any(axis=axis))) for axis in (1, 0))
+        rows = weights.any(axis=1)
+        if rows.any():
+            inside = tuple(slice(*_ends(there)) for there in (rows, weights.any(axis=0)))
             corners[number] = [part.start for part in inside]
             pieces[_piece(_LOGITS, side)] = np.stack([weighted[inside], weights[inside]])
         if skipped.any():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
@@ -368,6 +369,13 @@ def _work_on_group(
     ledger.save(group.index, {} if looks is None else do(lay(looks, group)))
 
 
+def pixels_of(step: Step, looks: Looks) -> da.Array | np.ndarray:
+    """Return what a step gives of a part of the scene without coordinates, which take longer to make than
+    kept pixels to be read: these are in memory, others lazy.
+    """
+    return step.pixels(looks) if isinstance(step, Kept) else da.asarray(step(looks).data)
+
+
 def part_of(grid: GeoBox, window: Window, margin: int = 0) -> GeoBox:
     """Return the part of a grid that a window and a margin around it cover."""
     inside = window.grown(margin).intersection(Window(0, 0, *grid.shape))
@@ -380,7 +388,11 @@ def do(work: Work) -> Any:
     inputs = compute(work.inputs)
     if work.pixels is None:
         return work.function(*inputs)
-    return work.function(partial(compute, work.pixels), *inputs)
+    return work.function(partial(_read, work.pixels), *inputs)
+
+
+def _read(pixels: Callable[[], Delayed]) -> Any:
+    return compute(pixels())
 
 
 def compute(lazy: Any) -> Any:

@@ -95,7 +95,7 @@ class EmbeddingStore:
 
     def _read(self, arrays: Mapping[str, Any], place: tuple[int, int]) -> dict[str, np.ndarray]:
         maps = {name: self._value(arrays[name], place) for name in self.names}
-        if any(np.isnan(values).all() for values in maps.values()):
+        if any(_is_missing(values) for values in maps.values()):
             raise self._damaged(place, "a feature map is missing")
         return maps
 
@@ -159,10 +159,20 @@ def _remembering(
             for n, k in enumerate(missing):
                 there[k] = {name: maps[n] for name, maps in fresh.items()}
                 keep(wanted[k], there[k])
-        maps = {name: np.stack([m[name] for m in there]) for name in there[0]}
+        maps = {name: _together([m[name] for m in there]) for name in there[0]}
         return prompted(from_half(maps, encoder), lambda: show(which), model)
 
     return embed
+
+
+def _is_missing(values: np.ndarray) -> bool:
+    """Return whether a map is NaN throughout, as what was never written is."""
+    return bool(np.isnan(values.flat[0]) and np.isnan(values).all())
+
+
+def _together(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack the maps of tiles; that of one tile is not copied."""
+    return maps[0][None] if len(maps) == 1 else np.stack(maps)
 
 
 def sign(model: Model, stretch: Stretch, grid: TileGrid, fingerprint: str) -> dict[str, Any]:

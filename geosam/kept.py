@@ -99,9 +99,12 @@ class Kept:
 
     def __call__(self, looks: Looks) -> xr.DataArray:
         """Return the pixels of a part of the scene, which are read at once."""
-        box = looks.grid(self.on)
-        values = self.read(covering(box, self.blocks.geobox))
-        return on_grid(da.from_array(values, chunks=-1, name=False), box)
+        values = da.from_array(self.pixels(looks), chunks=-1, name=False)
+        return on_grid(values, looks.grid(self.on))
+
+    def pixels(self, looks: Looks) -> np.ndarray:
+        """Return the pixels of a part of the scene without coordinates."""
+        return self.read(covering(looks.grid(self.on), self.blocks.geobox))
 
     def read(self, window: Window) -> np.ndarray:
         """Return the pixels of a window inside the raster."""

@@ -178,4 +178,7 @@ def _bucket(prompts: Iterable[Sequence[PixelPrompts]]) -> list[list[tuple[int, i
 
 def take(features: Features, tiles: list[int]) -> Features:
     """Return the features of some tiles of a batch, in that order, a tile as often as named."""
+    if tiles == list(range(tiles[0], tiles[0] + len(tiles))):
+        # Neighbours need not be copied.
+        return {name: array[tiles[0] : tiles[-1] + 1] for name, array in features.items()}
     return {name: array[tiles] for name, array in features.items()}

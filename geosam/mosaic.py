@@ -47,8 +47,8 @@ class Work:
     """Answers the group."""
     inputs: tuple[Any, ...]
     """Its arguments: tasks, or lists of tasks."""
-    pixels: Delayed | None = None
-    """A task that not every group needs: the function takes what gives its result before its arguments."""
+    pixels: Callable[[], Delayed] | None = None
+    """Gives a task that not every group needs: the function takes what gives its result before its arguments."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def work_task(work: Work) -> Delayed:
     """Return the task that does it, for which all of its inputs are computed."""
     if work.pixels is None:
         return task(work.function)(*work.inputs)
-    return task(_with_pixels, function=work.function)(work.pixels, *work.inputs)
+    return task(_with_pixels, function=work.function)(work.pixels(), *work.inputs)
 
 
 def _with_pixels(pixels: Any, *inputs: Any, function: Callable[..., Any]) -> Any:
@@ -168,10 +168,19 @@ def blend(strips: Sequence[np.ndarray], core: Window, windows: Sequence[Window])
     for window, strip in zip(windows, strips, strict=True):
         rows, cols = window.slices(core)
         total[:, rows, cols] += strip
+    return settle(total)
+
+
+def settle(total: np.ndarray) -> np.ndarray:
+    """Return the logits of a block, from the sum of what the tiles around it say, (3, height, width)."""
     weighted, weights, skipped = total
-    undecided = np.where(skipped > 0, np.float32(SKIPPED), np.float32(UNKNOWN))
+    undecided = ~(weights > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(weights > 0, weighted / weights, undecided)
+        logits = np.divide(weighted, weights)
+    if undecided.any():
+        said = np.where(skipped > 0, np.float32(SKIPPED), np.float32(UNKNOWN))
+        np.copyto(logits, said, where=undecided)
+    return logits
 
 
 def accumulate(

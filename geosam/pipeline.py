@@ -306,7 +306,7 @@ def tiles_of(prepared: Prepared, keep: Keep, name: str = SEGMENT) -> TileWork:
 def lay_out(looks: Looks, what: TileWork) -> Mosaic:
     """Return the mosaic of the tiles of a part of the scene, without computing any."""
     return segmentation(
-        looks.working,
+        lambda: looks.working,
         part_grid(looks, what.grid),
         what.per_side,
         what.model,
@@ -332,7 +332,7 @@ def work_on_group(
     """Return what calls a function with what the model sees of a group; see :func:`group_work`."""
     part = group_tiles(part_grid(looks, what.grid), what.per_side)
     return group_work(
-        looks.working,
+        lambda: looks.working,
         function,
         what.model,
         what.stretch,

@@ -257,7 +257,7 @@ def part_views(
     looks = views.around(part_of(grid.geobox, window, COARSE_PX))
     if looks is None:
         return views
-    return Views(looks.scene, looks.working, looks.widen, views.preview, views.around)
+    return Views(looks.lay, looks.grids, views.preview, views.around)
 
 
 def with_data(grid: TileGrid, groups: Mapping[Index, TileGroup], views: Views) -> dict[Index, int]:

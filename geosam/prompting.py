@@ -19,7 +19,7 @@ from geosam.coarse import (
     mask_prompt,
 )
 from geosam.decision import Decision
-from geosam.durable import Keep, Step
+from geosam.durable import Keep, Step, pixels_of
 from geosam.evidence import EVIDENCE_PX, learned_evidence, water_evidence, weighed
 from geosam.grids import geobox_of
 from geosam.hysteresis import CELL_PX, REACH_PX
@@ -71,11 +71,11 @@ class Prompting:
             window = covering(looks.grid(), grid)
             given = given.within(window).moved(-window.col, -window.row)
         return PromptSource(
-            None if self.coarse is None else self.coarse(looks),
+            None if self.coarse is None else pixels_of(self.coarse, looks),
             self.rule,
             given,
             self.dense,
-            None if self.doubt is None else self.doubt(looks),
+            None if self.doubt is None else pixels_of(self.doubt, looks),
             self.boxes,
             self.unprompted,
             self.joined,

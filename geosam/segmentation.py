@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
@@ -22,7 +23,7 @@ from geosam.stretch import Stretch
 from geosam.tasks import task
 from geosam.tiles import TileGrid, TileGroup, around, group_tiles
 from geosam.types import Model, PixelPrompts, Tile
-from geosam.windows import blocks_of, read_window
+from geosam.windows import blocks_of, read_window, windows_of
 
 GROUP_PX = 1024
 """Side of a block of output on the model's grid, to the nearest whole tiles."""
@@ -69,16 +70,16 @@ class Seen:
 class PromptSource:
     """What prompts the model: points and polygons of the scene, a coarse mask, or nothing at all."""
 
-    coarse: xr.DataArray | None = None
-    """(y, x) uint8 on the model's grid: 1 water, 0 land, 255 nodata."""
+    coarse: da.Array | np.ndarray | None = None
+    """(y, x) uint8 on the model's grid, lazy or in memory: 1 water, 0 land, 255 nodata."""
     rule: PromptRule | None = None
     """How points are drawn from the coarse mask, where they are."""
     given: ScenePrompts | None = None
     """Prompts that are there already."""
     dense: bool = True
     """Whether the coarse mask itself is given to the model."""
-    doubt: xr.DataArray | None = None
-    """(y, x) uint8: the logits that are given in its place; see :func:`geosam.coarse.mask_prompt`."""
+    doubt: da.Array | np.ndarray | None = None
+    """(y, x) uint8, lazy or in memory: the logits that are given in its place; see :func:`geosam.coarse.mask_prompt`."""
     boxes: bool = True
     """Whether boxes are given to the model."""
     unprompted: bool = False
@@ -93,7 +94,7 @@ def group_side(grid: TileGrid) -> int:
 
 
 def segmentation(
-    scene: xr.DataArray,
+    see: Callable[[], xr.DataArray],
     grid: TileGrid,
     per_side: int,
     model: Model,
@@ -107,8 +108,9 @@ def segmentation(
 
     Parameters
     ----------
-    scene
-        (band, y, x) float32 on the grid, NaN where nodata.
+    see
+        Gives the scene, (band, y, x) float32 on the grid, NaN where nodata. It is not asked where
+        nobody needs pixels.
     grid
         The tiles; their size is the model's.
     per_side
@@ -130,12 +132,12 @@ def segmentation(
     segment = partial(
         _segment_group, overlap=grid.overlap, batch_size=batch_size, joined=prompts.joined
     )
-    work = group_work(scene, segment, model, stretch, prompts, drawn, store)
+    work = group_work(see, segment, model, stretch, prompts, drawn, store)
     return Mosaic(grid, group_tiles(grid, per_side), work)
 
 
 def group_work(
-    scene: xr.DataArray,
+    see: Callable[[], xr.DataArray],
     function: Callable[..., Any],
     model: Model,
     stretch: Stretch,
@@ -147,14 +149,15 @@ def group_work(
 
     Parameters
     ----------
-    scene, model, stretch, prompts, drawn, store
+    see, model, stretch, prompts, drawn, store
         As in :func:`segmentation`.
     function
         Takes what gives the pixels of a group, its coarse mask and prompts, and these settings by name.
     """
-    composite = blocks_of(scene.sel(band=list(stretch.bands)))
+    composite = cache(lambda: blocks_of(see().sel(band=list(stretch.bands))))
     coarse, doubt = (
-        None if mask is None else blocks_of(mask) for mask in (prompts.coarse, prompts.doubt)
+        None if mask is None else windows_of(mask, NODATA)
+        for mask in (prompts.coarse, prompts.doubt)
     )
     look = partial(
         _look,
@@ -167,11 +170,11 @@ def group_work(
 
     def work(group: TileGroup) -> Work:
         inputs = (
-            *(None if m is None else read_window(m, group.read, NODATA) for m in (coarse, doubt)),
+            *(None if m is None else m(group.read) for m in (coarse, doubt)),
             [drawn[near] for near in around(group.index) if near in drawn],
         )
         known = partial(function, look=look, group=group, model=model, store=store)
-        return Work(known, inputs, read_window(composite, group.read))
+        return Work(known, inputs, lambda: read_window(composite(), group.read))
 
     return work
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -28,35 +28,41 @@ _SLACK_PX = 1e-3
 
 @dataclass(frozen=True)
 class Looks:
-    """Three looks at a scene or a part of it, each (band, y, x) float32 with NaN where nodata."""
+    """Three looks at a scene or a part of it, each (band, y, x) float32 with NaN where nodata.
 
-    scene: xr.DataArray
-    """On the scene's own grid, lazy."""
-    working: xr.DataArray
-    """On the grid the model sees, lazy. Its origin is snapped to that of the CRS, so it may begin
-    less than one of its pixels before the scene."""
-    widen: Callable[[], xr.DataArray]
-    """Gives `wider`, which few steps need."""
+    Each is laid out when it is first asked for: a step may need none but the grids.
+    """
+
+    lay: Callable[[str], xr.DataArray]
+    """Lays out a look by its name."""
+    grids: Mapping[str, GeoBox]
+    """The grids of all three."""
+
+    @cached_property
+    def scene(self) -> xr.DataArray:
+        """On the scene's own grid, lazy."""
+        return self.lay("scene")
+
+    @cached_property
+    def working(self) -> xr.DataArray:
+        """On the grid the model sees, lazy. Its origin is snapped to that of the CRS, so it may begin
+        less than one of its pixels before the scene.
+        """
+        return self.scene if self.grid() == self.grid("scene") else self.lay("working")
 
     @cached_property
     def wider(self) -> xr.DataArray:
         """At half the resolution of `working`, lazy: more context for the coarse network."""
-        return self.widen()
-
-    @cached_property
-    def _grids(self) -> dict[str, GeoBox]:
-        return {}
+        return self.lay("wider")
 
     def grid(self, on: str = "working") -> GeoBox:
-        """Return the grid of one of the looks, which is found out once: its CRS has to be parsed."""
-        if on not in self._grids:
-            self._grids[on] = geobox_of(getattr(self, on))
-        return self._grids[on]
+        """Return the grid of one of the looks."""
+        return self.grids[on]
 
     @property
     def is_refined(self) -> bool:
         """Whether the model sees the scene finer than it is."""
-        return self.working.shape[-1] > self.scene.shape[-1]
+        return bool(self.grid().shape[-1] > self.grid("scene").shape[-1])
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -110,18 +116,22 @@ def view_source(
     factor = zoom_factor(pixel_m(native), wanted_m)
     whole = _look(source, native, factor, tell, chunks)
     around = partial(_around_source, source=source, native=native, factor=factor, tell=tell)
-    return Views(
-        whole.scene, whole.working, whole.widen, preview(source, PREVIEW_PX), around=around
-    )
+    return Views(whole.lay, whole.grids, preview(source, PREVIEW_PX), around)
 
 
 def _look(
     source: Source, native: GeoBox, factor: float, tell: Tell | None, chunks: int = -1
 ) -> Looks:
-    look = partial(read, source, chunks=chunks, tell=tell)
-    scene = look(geobox=native)
-    working = scene if factor == 1 else look(geobox=zoom(native, factor))
-    return Looks(scene, working, partial(look, geobox=zoom(geobox_of(working), 2)))
+    working = native if factor == 1 else zoom(native, factor)
+    grids = {"scene": native, "working": working, "wider": zoom(working, 2)}
+    lay = partial(_lay_file, source=source, grids=grids, chunks=chunks, tell=tell)
+    return Looks(lay, grids)
+
+
+def _lay_file(
+    name: str, source: Source, grids: Mapping[str, GeoBox], chunks: int, tell: Tell | None
+) -> xr.DataArray:
+    return read(source, geobox=grids[name], chunks=chunks, tell=tell)
 
 
 def _around_source(
@@ -168,21 +178,35 @@ def view_array(scene: xr.DataArray, wanted_m: float | None = None) -> Views:
     factor = zoom_factor(pixel_m(geobox), wanted_m)
     step = max(1, -(-max(geobox.shape) // PREVIEW_PX))
     small = scene[:, ::step, ::step].compute()
-    working = _regrid(scene, geobox, factor)
-    whole = Looks(scene, working, partial(coarsen, working, 2))
-    around = partial(_around_array, whole=whole)
-    return Views(whole.scene, whole.working, whole.widen, small, around=around)
+    whole = look_at_arrays(scene, _regrid(scene, geobox, factor))
+    return Views(whole.lay, whole.grids, small, partial(around_array, whole=whole))
 
 
-def _around_array(part: GeoBox, whole: Looks) -> Looks:
+def look_at_arrays(scene: xr.DataArray, working: xr.DataArray) -> Looks:
+    """Look at arrays that are there, on a scene's own grid and on the model's."""
+    grid = geobox_of(working)
+    grids = {"scene": geobox_of(scene), "working": grid, "wider": zoom(grid, 2)}
+    return Looks(partial(_lay_array, scene=scene, working=working), grids)
+
+
+def _lay_array(name: str, scene: xr.DataArray, working: xr.DataArray) -> xr.DataArray:
+    if name == "wider":
+        return coarsen(working, 2)
+    return working if name == "working" else scene
+
+
+def around_array(part: GeoBox, whole: Looks) -> Looks:
     """Cut a part out of the looks at the whole, whole pixels of the scene as a file is read."""
-    native = geobox_of(whole.scene)
+    native = whole.grid("scene")
     near = native[covering(part, native).slices()]
+    places = {name: covering(near, grid).slices() for name, grid in whole.grids.items()}
+    grids = {name: whole.grid(name)[place] for name, place in places.items()}
+    return Looks(partial(_cut_look, whole=whole, places=places), grids)
 
-    def cut(view: xr.DataArray) -> xr.DataArray:
-        return view[(..., *covering(near, geobox_of(view)).slices())]
 
-    return Looks(cut(whole.scene), cut(whole.working), lambda: cut(whole.wider))
+def _cut_look(name: str, whole: Looks, places: Mapping[str, tuple[slice, slice]]) -> xr.DataArray:
+    view: xr.DataArray = getattr(whole, name)
+    return view[(..., *places[name])]
 
 
 def pixel_m(geobox: GeoBox) -> float:

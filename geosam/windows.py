@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -41,9 +42,12 @@ class Blocks:
         return Window(row, col, int(self.rows[i + 1]) - row, int(self.cols[j + 1]) - col)
 
 
-def blocks_of(raster: xr.DataArray | da.Array) -> Blocks:
+def blocks_of(raster: xr.DataArray | da.Array | np.ndarray) -> Blocks:
     """Return the chunks of a raster (..., y, x), lazy or in memory; all bands stay together."""
-    data = da.asarray(raster.data if isinstance(raster, xr.DataArray) else raster)
+    data = raster.data if isinstance(raster, xr.DataArray) else raster
+    if isinstance(data, np.ndarray):
+        # Without a name: Dask would make one from every pixel.
+        data = da.from_array(data, chunks=-1, name=False)
     lead = data.shape[:-2]
     data = data.rechunk(dict.fromkeys(range(len(lead)), -1))
     heights, widths = data.chunks[-2:]
@@ -79,6 +83,21 @@ def read_window(blocks: Blocks, window: Window, fill: float = np.nan) -> Delayed
     windows = [block for block, _ in found]
     place = task(_place, windows=windows, window=window, shape=shape, dtype=blocks.dtype, fill=fill)
     return place([delayed for _, delayed in found])
+
+
+def windows_of(
+    raster: da.Array | np.ndarray, fill: float = np.nan
+) -> Callable[[Window], Delayed | np.ndarray]:
+    """Return what gives windows of a raster as :func:`read_window` does; of one in memory, their pixels."""
+    if isinstance(raster, np.ndarray):
+        return partial(_cut_window, pixels=raster, fill=fill)
+    return partial(read_window, blocks_of(raster), fill=fill)
+
+
+def _cut_window(window: Window, pixels: np.ndarray, fill: float) -> np.ndarray:
+    whole = Window(0, 0, *pixels.shape[-2:])
+    shape = (*pixels.shape[:-2], window.height, window.width)
+    return _place([pixels], [whole], window, shape, pixels.dtype, fill)
 
 
 def void_of(scene: xr.DataArray) -> da.Array:

@@ -12,6 +12,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from test_mosaic import BOX, field_of
 
+from geosam.answers import Answers
 from geosam.clock import Clock
 from geosam.coarse import finish
 from geosam.crew import Threads
@@ -20,12 +21,12 @@ from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.ledger import Ledger
 from geosam.masks import TileMask
-from geosam.mosaic import Answer, Mosaic, Work, accumulate, blended
+from geosam.mosaic import Answer, Mosaic, Work, accumulate, blend, blended
 from geosam.progress import SILENT
 from geosam.regrid import onto_scene
 from geosam.sweep import sweep
 from geosam.tiles import TileGrid, around, group_tiles
-from geosam.views import Looks, Views, _around_array, covering
+from geosam.views import Views, around_array, covering, look_at_arrays
 
 GRID = TileGrid(BOX, 32, 8)
 
@@ -33,8 +34,8 @@ GRID = TileGrid(BOX, 32, 8)
 def look_at(values):
     """Views of a scene of one band, whose working grid is its own."""
     scene = on_grid(da.from_array(values, 32), BOX).expand_dims(band=["pan"])
-    whole = Looks(scene, scene, lambda: scene[:, ::2, ::2])
-    return Views(scene, scene, whole.widen, scene, around=partial(_around_array, whole=whole))
+    whole = look_at_arrays(scene, scene)
+    return Views(whole.lay, whole.grids, scene, around=partial(around_array, whole=whole))
 
 
 @pytest.fixture
@@ -91,6 +92,30 @@ def test_what_is_kept_is_not_made_again(keep):
     again = keep.mosaic(laid, GRID, 1, "segment").lazy().values
     assert set(laid.asked) <= set(around(lost))  # nobody keeps the answers that all blocks have
     assert first.tobytes() == again.tobytes()
+
+
+def test_answers_in_pieces_blend_as_the_planes_that_they_were_cut_from(tmp_path):
+    rng, groups, answers = np.random.default_rng(0), group_tiles(GRID, 2), Answers(tmp_path)
+    said = {}
+    for index, group in groups.items():
+        logits = [rng.normal(size=(32, 32)) if rng.random() < 0.5 else None for _ in group.tiles]
+        planes = accumulate(group, logits, rng.random(len(logits)) < 0.5, GRID.overlap)
+        said[index] = None if rng.random() < 0.2 else planes
+        answers.keep(group, Answer(said[index], ()))
+    for index, group in groups.items():
+        near = [n for n in around(index) if n in groups]
+        windows, strips = [], []
+        for other in near:
+            window = groups[other].read.intersection(group.core)
+            if window is not None and said[other] is not None:
+                windows.append(window)
+                strips.append(said[other][(slice(None), *window.slices(groups[other].read))])
+        found = answers.blend(group, near)
+        whole = blend(strips, group.core, windows)
+        if found is None:
+            assert np.isnan(whole).all()
+        else:
+            np.testing.assert_array_equal(found, whole)
 
 
 def test_planes_are_dropped_when_no_block_needs_them(keep):

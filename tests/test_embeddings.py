@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from functools import partial
 
 import geopandas as gpd
 import numpy as np
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from test_resume import Counting
 
 import geosam
+import geosam.pipeline
 from geosam.cli.app import app
 from geosam.errors import OptionError, OutputError
 from geosam.testing import FakeModel, write_scene
@@ -42,12 +44,22 @@ def test_a_second_run_encodes_nothing_and_says_the_same(scene, tmp_path):
     assert report.tiles == other.tiles
 
 
+def without_sight(see, *rest, segmentation):
+    def refuse():
+        raise AssertionError("the scene was looked at")
+
+    return segmentation(refuse, *rest)
+
+
 def test_a_second_run_reads_no_pixels_where_it_decodes(scene, tmp_path, monkeypatch):
     def refuse(seen):
         raise AssertionError("pixels were read")
 
     report, mask = run(scene, tmp_path, "first", FakeModel())
     monkeypatch.setattr("geosam.segmentation.Seen.pixels", property(refuse))
+    # Nor is anything laid out to read them with.
+    lay_out = partial(without_sight, segmentation=geosam.pipeline.segmentation)
+    monkeypatch.setattr("geosam.pipeline.segmentation", lay_out)
     other, same = run(scene, tmp_path, "again", FakeModel())
     assert mask == same
     assert report.tiles == other.tiles

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geosam.errors import ModelError
-from geosam.masks import segment_tiles
+from geosam.masks import segment_tiles, take
 from geosam.models.memory import MOST_BATCH, batch_size_for, power_of_two
 from geosam.types import PixelPrompts
 
@@ -91,6 +91,14 @@ def test_a_wrong_request_is_not_a_bad_tile():
 
     with pytest.raises(ModelError):
         segment(Wrong(), [tile(1)], [[prompt(1)]])
+
+
+@pytest.mark.parametrize("tiles", [[0], [3], [1, 2, 3], [0, 1, 2, 3], [2, 2], [3, 1], [0, 2]])
+def test_features_of_tiles_are_those_named_copied_or_not(tiles):
+    maps = {"a": np.arange(24.0).reshape(4, 2, 3), "b": torch.arange(4.0)}
+    found = take(maps, tiles)
+    for name, values in maps.items():
+        np.testing.assert_array_equal(found[name], np.asarray(values)[tiles])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])

@@ -7,7 +7,7 @@ import xarray as xr
 from scipy import ndimage
 
 from geosam.types import Window
-from geosam.windows import blocks_of, map_around, read_window, void_of
+from geosam.windows import blocks_of, map_around, read_window, void_of, windows_of
 
 
 @pytest.mark.parametrize("chunks", [100, 16, (7, 50)])
@@ -33,6 +33,9 @@ def test_a_window_of_chunks_is_that_of_the_whole(window):
     found = read_window(blocks_of(da.from_array(values, (1, 16, 16))), window, -1).compute()
     rows, cols = (slice(s.start + 50, s.stop + 50) for s in window.slices())
     np.testing.assert_array_equal(found, padded[:, rows, cols])
+    np.testing.assert_array_equal(windows_of(values, -1)(window), padded[:, rows, cols])
+    lazy = windows_of(da.from_array(values, (2, 16, 16)), -1)(window)
+    np.testing.assert_array_equal(lazy.compute(), padded[:, rows, cols])
 
 
 def test_a_pixel_without_data_has_none_in_any_band():

@@ -96,9 +96,9 @@ class ScenePrompts:
 
 
 def to_arrays(prompts: ScenePrompts) -> dict[str, np.ndarray]:
-    """Return points and boxes as arrays of numbers and fixed text, without any polygon."""
+    """Return points and boxes as arrays of numbers and fixed text, those there are, without any polygon."""
     names = [name for name in ScenePrompts.__dataclass_fields__ if "polygon" not in name]
-    arrays = {name: getattr(prompts, name) for name in names}
+    arrays = {name: getattr(prompts, name) for name in names if len(getattr(prompts, name))}
     return {name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()}
 
 

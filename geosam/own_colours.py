@@ -8,7 +8,7 @@ pattern-recognition machines, IEEE Transactions on Information Theory 11), scene
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations_with_replacement
@@ -143,9 +143,10 @@ def _centred(described: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> n
     return np.clip(z, -_FURTHEST, _FURTHEST)
 
 
-def _terms(z: np.ndarray) -> list[np.ndarray]:
-    """Return each feature and the product of each pair."""
-    return [*z, *(a * b for a, b in combinations_with_replacement(z, 2))]
+def _terms(z: np.ndarray) -> Iterator[np.ndarray]:
+    """Give each feature and the product of each pair, one after the other: of a block they are many."""
+    yield from z
+    yield from (a * b for a, b in combinations_with_replacement(z, 2))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

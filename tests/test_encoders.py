@@ -63,6 +63,16 @@ def test_sam2_embeds_as_transformers_does(levels):
         torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=1e-6)
 
 
+def test_a_batch_is_embedded_as_its_pictures_are(monkeypatch):
+    network = scramble(tiny_sam2())
+    with torch.inference_mode():
+        together = hiera.embed(network, pictures(3, 64))
+        monkeypatch.setattr(hiera, "BLOCK_BYTES", 1)
+        apart = hiera.embed(network, pictures(3, 64))
+    for mine, theirs in zip(apart, together, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["sam", "sam2"])
 def test_gradients_are_those_of_transformers(name):
     network = scramble({"sam": tiny_sam, "sam2": tiny_sam2}[name]()).requires_grad_(True)

@@ -768,6 +768,26 @@ def test_blocks_are_cached_between_the_pixels_of_a_thinned_out_read(tmp_path):
     assert time.process_time() - start < 1
 
 
+def test_of_a_file_the_blocks_beside_one_another_are_kept_in_memory(tmp_path, monkeypatch):
+    from geosam.raster.files import CACHE_BYTES, cache_for
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    side, ground = 512, {"crs": UTM, "transform": NORTH_UP, "nodata": 0, "sparse_ok": True}
+
+    def kept(width, dtype, **layout):
+        path = tmp_path / f"{width}_{dtype}_{len(layout)}.tif"
+        shape = {"width": width, "height": 9000, "count": 4, "dtype": dtype}
+        with rasterio.open(path, "w", driver="GTiff", **shape, **ground, **layout):
+            pass
+        return cache_for(inspect_scene(path, bands=ROLES).parts[0].file)
+
+    tiles = {"tiled": True, "blockxsize": side, "blockysize": side}
+    # Of tiles, as many as a piece of work of 1,100 px may touch side by side, four bands, two threads.
+    assert kept(9000, "uint16", **tiles) == 4 * side**2 * 4 * 2 * 2
+    assert kept(9000, "float64", **tiles) == CACHE_BYTES
+    assert kept(9000, "uint8") == 16 << 20
+
+
 @pytest.fixture
 def few_pixels(monkeypatch):
     """A large scene is one of more than 400 px square, looked at in cells of 64."""

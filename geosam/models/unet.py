@@ -118,10 +118,15 @@ class Merge(nn.Module):
         self.lateral = nn.Conv2d(coarse, fine, 1)
         self.mix = ConvNorm(fine, fine)
 
-    def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-        """Maps (n, coarse, y, x) and (n, fine, 2 y, 2 x) into one like the fine map."""
+    def forward(self, coarse: torch.Tensor, finer: list[torch.Tensor]) -> torch.Tensor:
+        """Map (n, coarse, y, x) and the last of `finer`, (n, fine, 2 y, 2 x), which is taken out of it,
+        into one like that.
+
+        The finest are the largest there are: none is held for longer than it is needed.
+        """
         raised = functional.interpolate(self.lateral(coarse), scale_factor=2.0, mode="nearest")
-        return self.mix(raised + fine)
+        raised += finer.pop()
+        return self.mix(raised)
 
 
 class CoarseWaterNet(nn.Module):
@@ -172,7 +177,7 @@ class CoarseWaterNet(nn.Module):
             maps.append(stage(down(maps[-1])))
         x = self.context(maps.pop())
         for merge in self.merges:
-            x = merge(x, maps.pop())
+            x = merge(x, maps)
         return self.head(x)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:

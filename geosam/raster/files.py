@@ -30,6 +30,9 @@ CACHE_BYTES = 64 << 20
 """GDAL's block cache for the whole process. Its default, 5 % of the memory, grows with the machine,
 and every block is read about once here. rasterio takes bytes, where the environment variable takes
 MB: 64 here would be a cache of 64 bytes."""
+_LEAST_CACHE_BYTES = 16 << 20
+_ACROSS_PX = 1100
+"""What a piece of work reads of a scene side by side, about."""
 
 _HANDLES_PER_THREAD = 16
 _handles = threading.local()
@@ -72,16 +75,26 @@ class RasterFile:
 
 
 @contextmanager
-def readable(path: str) -> Iterator[None]:
+def readable(path: str, cache_bytes: int = CACHE_BYTES) -> Iterator[None]:
     """Turn what rasterio raises inside into an :class:`InputError` that names the file."""
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        with rasterio.Env(GDAL_CACHEMAX=cache_bytes):
             yield
     except RasterioError as error:
         reason = str(error.__cause__ or error).strip().rstrip(".")
         raise InputError(
             f"{path} cannot be read ({reason}): it may be truncated or damaged, get it again."
         ) from error
+
+
+def cache_for(file: RasterFile) -> int:
+    """Return how many bytes of a file are worth keeping: what a row of its blocks under a piece of work takes,
+    for every thread. More is hardly ever read again, but a large scene would fill all there is.
+    """
+    height, width = file.block
+    across = min(-(-_ACROSS_PX // width) + 1, -(-file.geobox.shape.x // width))
+    row = across * width * height * file.count * np.dtype(file.dtype).itemsize
+    return min(CACHE_BYTES, max(_LEAST_CACHE_BYTES, row * (os.cpu_count() or 1)))
 
 
 def read_raw(
@@ -117,7 +130,7 @@ def read_raw(
         The file cannot be read there.
     """
     out_shape = (len(indexes), *(shape or (window.height, window.width)))
-    with readable(file.path):
+    with readable(file.path, cache_for(file)):
         return _handle(file.path, level).read(
             list(indexes), window=_rasterio_window(window), out_shape=out_shape
         )
@@ -131,7 +144,7 @@ def read_mask(
     n is 1 where one mask serves all bands.
     """
     wanted = list(indexes[:1] if file.mask == "dataset" else indexes)
-    with readable(file.path):
+    with readable(file.path, cache_for(file)):
         masks = _handle(file.path, level).read_masks(wanted, window=_rasterio_window(window))
     return masks > 0
 
@@ -141,7 +154,7 @@ def is_sparse(file: RasterFile, window: Window) -> bool:
     height, width = file.block
     rows = range(window.row // height, (window.row_end - 1) // height + 1)
     cols = range(window.col // width, (window.col_end - 1) // width + 1)
-    with readable(file.path):
+    with readable(file.path, cache_for(file)):
         source = _handle(file.path, None)
         if source.driver != "GTiff":
             return False

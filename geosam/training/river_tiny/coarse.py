@@ -79,7 +79,7 @@ THIN_PX = 7
 """Side, in pixels of a tile, of the square that fits into water that is not thin."""
 
 THIN_WEIGHT = 2.0
-"""How much more a pixel of thin water weighs."""
+"""How much more a pixel of thin water weighs. This and what follows came after the weights that ship."""
 
 BANK_PX = 2
 """How far from a bank it is not said which pixels are water: no label is that exact."""

@@ -58,7 +58,7 @@ PROMPT_LOGIT = 6.0
 """Bound of the logits of a mask prompt: that of a mask which is sure of itself."""
 STORED_LOGIT = 8.0
 """Bound of the learned network's logits where they are kept: what doubles or halves them is bounded within it."""
-_PROMPT_STEPS = 127
+_STEPS = 127
 """A logit is kept as a whole number of these from zero to its bound."""
 _LARGE = 50.0
 
@@ -114,14 +114,13 @@ def store_evidence(evidence: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     """
     void = void_of(scene)
     logits = da.asarray(evidence.data).rechunk(void.chunks)
-    bounded = da.clip(logits, -STORED_LOGIT, STORED_LOGIT) / np.float32(STORED_LOGIT)
-    steps = da.rint((bounded + 1) * _PROMPT_STEPS)
+    steps = _to_steps(da.clip(logits, -STORED_LOGIT, STORED_LOGIT), STORED_LOGIT)
     return evidence.copy(data=da.where(void | da.isnan(steps), NODATA, steps).astype(np.uint8))
 
 
 def stored_evidence(stored: xr.DataArray) -> xr.DataArray:
     """Return the logits that :func:`store_evidence` stored: (y, x) float32, lazily; NaN where nodata."""
-    table = (np.arange(256, dtype=np.float32) / _PROMPT_STEPS - 1) * np.float32(STORED_LOGIT)
+    table = _from_steps(np.arange(256), STORED_LOGIT)
     table[NODATA] = np.nan
     data = da.asarray(stored.data)
     return stored.copy(data=da.map_blocks(table.__getitem__, data, dtype=np.float32))
@@ -184,16 +183,24 @@ def mask_prompt(evidence: xr.DataArray, coarse: xr.DataArray) -> xr.DataArray:
     water = da.asarray(coarse.data).rechunk(logits.chunks) == 1
     sure = da.where(water, np.float32(PROMPT_LOGIT), np.float32(-PROMPT_LOGIT))
     logits = da.where((logits > 0) == water, da.clip(logits, -PROMPT_LOGIT, PROMPT_LOGIT), sure)
-    steps = da.rint((logits / PROMPT_LOGIT + 1) * _PROMPT_STEPS).astype(np.uint8)
-    return evidence.copy(data=steps)
+    return evidence.copy(data=_to_steps(logits, PROMPT_LOGIT).astype(np.uint8))
 
 
 def prompt_logits(stored: np.ndarray) -> np.ndarray:
     """Return the logits of a mask prompt as :func:`mask_prompt` gives it, float32: against water where
     there is none.
     """
-    known = np.where(stored == NODATA, 0, stored).astype(np.float32)
-    return (known / np.float32(_PROMPT_STEPS) - 1) * np.float32(PROMPT_LOGIT)
+    return _from_steps(np.where(stored == NODATA, 0, stored), PROMPT_LOGIT)
+
+
+def _to_steps(logits: da.Array, bound: float) -> da.Array:
+    """Return logits within a bound as whole numbers from 0 to twice the steps."""
+    return da.rint((logits / np.float32(bound) + 1) * _STEPS)
+
+
+def _from_steps(steps: np.ndarray, bound: float) -> np.ndarray:
+    """Return the logits, float32."""
+    return (steps.astype(np.float32) / np.float32(_STEPS) - 1) * np.float32(bound)
 
 
 def with_companion(evidence: xr.DataArray, learned: xr.DataArray, adds: bool) -> xr.DataArray:

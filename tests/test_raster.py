@@ -317,6 +317,34 @@ def test_a_constant_frame_is_nodata_and_said(tmp_path, value):
     assert np.isfinite(values[:, ~outside]).all(), "a pixel of that value inside is a value"
 
 
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_frame_that_compression_made_noisy_is_nodata_and_said(tmp_path, value):
+    rng = np.random.default_rng(2)
+    pixels = rng.integers(60, 200, (3, 160, 160)).astype("uint8")
+    row, col = np.indices((160, 160))
+    outside = row + col < 100
+    pixels[:, outside] = value
+    path = write(tmp_path / "a.tif", pixels, compress="jpeg", jpeg_quality=75)
+    raw = stored(path)
+    noisy = (raw[:, outside] != value).any(axis=0)
+    assert 0.01 < noisy.mean() < 0.5, "the frame is noisy along its edge"
+    with pytest.warns(GeosamWarning, match=f"no nodata tag and a noisy frame of {value} over"):
+        values = values_of(path)
+    near = (np.abs(raw[:, outside].astype(int) - value) <= 15).all(axis=0)
+    assert np.isnan(values[:, outside][:, near]).all()
+    assert near.mean() > 0.95
+    assert np.isfinite(values[:, ~outside]).all()
+
+
+def test_dark_water_along_the_border_is_no_frame(tmp_path):
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(60, 200, (3, 120, 120)).astype("uint8")
+    pixels[:, :, :40] = rng.integers(7, 15, (3, 120, 40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GeosamWarning)
+        assert np.isfinite(values_of(write(tmp_path / "a.tif", pixels))).all()
+
+
 def test_a_frame_can_be_kept_or_refused(tmp_path):
     path, _ = framed(tmp_path / "a.tif")
     np.testing.assert_array_equal(values_of(path, frame="keep"), stored(path))

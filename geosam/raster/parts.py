@@ -128,7 +128,10 @@ def _missing(part: Part, raw: np.ndarray, window: Window, level: int | None) -> 
             missing[band] |= _equal(raw[band], nodata)
     if part.frame is not None:
         height, width = part.level_geobox(level).shape
-        missing |= _equal(raw, part.frame.value) & part.frame.within(window, (height, width))
+        inside = part.frame.within(window, (height, width))
+        missing |= _equal(raw, part.frame.value) & inside
+        if part.frame.slack:
+            missing |= part.frame.holds(raw) & inside
     return missing
 
 

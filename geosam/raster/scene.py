@@ -259,7 +259,7 @@ def fingerprint(source: Source) -> str:
     for part in source.parts:
         digest.update(repr((part.file.n_bytes, part.file.dtype, _header(part.geobox))).encode())
         meaning = (part.indexes, part.nodata, part.scales, part.offsets, part.alpha)
-        digest.update(repr((meaning, part.frame and part.frame.value)).encode())
+        digest.update(repr((meaning, part.frame and (part.frame.value, part.frame.slack))).encode())
     for window in _samples(source.geobox):
         grid = source.geobox[window.slices()]
         block = load_pixels(source, grid, tell=lambda part, reason: None)

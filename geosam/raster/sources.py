@@ -310,8 +310,9 @@ def _without_frame(parts: tuple[Part, ...], wanted: str) -> tuple[Part, ...]:
     frame = find_frame([part.file for part in parts])
     if frame is None:
         return parts
+    kind = "noisy" if frame.slack else "constant"
     found = (
-        f"{parts[0].file.path} has no nodata tag and a constant frame of {frame.value:g} over "
+        f"{parts[0].file.path} has no nodata tag and a {kind} frame of {frame.value:g} over "
         f"{100 * frame.share:.0f} % of it"
     )
     if wanted == "refuse":

@@ -20,6 +20,12 @@ from geosam.types import Window
 FRAME_SHARE = 0.01
 """A constant region smaller than this share of the scene is not taken for a frame."""
 
+SLACK = 15
+"""How far from black or white a pixel of a frame may be in an 8-bit file that was compressed with losses, as in
+GDAL's `nearblack`."""
+NEAR = 8
+"""How far most of such a frame is at most: dark water is not as dark."""
+
 _FULL_READ_PX = 16_000_000  # About 0.2 s; a larger file without overviews is only probed.
 _SAMPLE_PX = 512
 _LATTICE_PX = 32
@@ -66,6 +72,13 @@ class Frame:
     region: np.ndarray
     """(rows, columns) bool over the whole file: cells in which the frame may lie. Elsewhere the
     value is a value: a black pixel in the shade is not nodata."""
+    slack: int = 0
+    """How far from the value all bands of a pixel may be; 0 where the frame is constant."""
+
+    def holds(self, raw: np.ndarray) -> np.ndarray:
+        """Return (y, x) bool: where stored pixels, (band, y, x), are those of a frame with some slack."""
+        apart = np.abs(raw.astype(np.int16) - np.int16(self.value))
+        return (apart <= self.slack).all(axis=0)
 
     def within(self, window: Window, shape: tuple[int, int]) -> np.ndarray:
         """Return (window.height, window.width) bool: the region, for a file of `shape`."""
@@ -174,7 +187,8 @@ def source_window(source: GeoBox, target: GeoBox, margin: int = 3) -> Window | N
 
 
 def find_frame(files: Sequence[RasterFile]) -> Frame | None:
-    """Find a constant frame that is connected to the border of the scene.
+    """Find a frame that is connected to the border of the scene: constant, or in 8-bit files nearly black or
+    white, as compression with losses leaves it.
 
     Parameters
     ----------
@@ -187,19 +201,49 @@ def find_frame(files: Sequence[RasterFile]) -> Frame | None:
         None where no value fills more than 1 % of the scene from its border inwards in all bands.
     """
     sample = np.concatenate([_sampled(file, files) for file in files])
+    found = [_constant_frame(sample)]
+    if all(file.dtype == "uint8" for file in files):
+        found += [_noisy_frame(sample, value) for value in (0, 255)]
+    # Where there is no noise a constant frame is as large, and it comes first.
+    return max((one for one in found if one is not None), key=lambda one: one.share, default=None)
+
+
+def _constant_frame(sample: np.ndarray) -> Frame | None:
     equal = (sample == sample[:1]).all(axis=0)
-    border = np.ones(equal.shape, bool)
-    border[1:-1, 1:-1] = False
-    candidates, counts = np.unique(sample[0][border & equal], return_counts=True)
+    candidates, counts = np.unique(sample[0][_border(equal) & equal], return_counts=True)
     if not counts.size:
         return None
     value = candidates[np.argmax(counts)]
-    labels, _ = ndimage.label(equal & (sample[0] == value), _EIGHT)
-    region = np.isin(labels, np.setdiff1d(labels[border], [0]))
+    return _frame(equal & (sample[0] == value), float(value))
+
+
+def _noisy_frame(sample: np.ndarray, value: int) -> Frame | None:
+    apart = np.abs(sample.astype(np.int16) - value).max(axis=0)
+    frame = _frame(apart <= SLACK, value, SLACK)
+    if frame is None or np.mean(apart[_reached(apart <= SLACK)] <= NEAR) < 0.5:
+        return None
+    return frame
+
+
+def _frame(alike: np.ndarray, value: float, slack: int = 0) -> Frame | None:
+    """Return the frame that alike pixels make, (rows, columns) bool, if it is large enough."""
+    region = _reached(alike)
     if region.mean() <= FRAME_SHARE:
         return None
-    reach = ndimage.binary_dilation(region, _EIGHT) | border
-    return Frame(float(value), float(region.mean()), reach)
+    reach = ndimage.binary_dilation(region, _EIGHT) | _border(region)
+    return Frame(value, float(region.mean()), reach, slack)
+
+
+def _reached(alike: np.ndarray) -> np.ndarray:
+    """Return what of it is connected to the border."""
+    labels, _ = ndimage.label(alike, _EIGHT)
+    return np.isin(labels, np.setdiff1d(labels[_border(alike)], [0]))
+
+
+def _border(sample: np.ndarray) -> np.ndarray:
+    border = np.ones(sample.shape, bool)
+    border[1:-1, 1:-1] = False
+    return border
 
 
 def holds_alpha(file: RasterFile, index: int) -> bool:
@@ -252,8 +296,9 @@ def _probed(file: RasterFile, n: int) -> np.ndarray:
     sample[0] = 1  # Bands that differ: not read, not a frame.
     edge = [(i, j) for i in range(n) for j in range(n) if {i, j} & {0, n - 1}]
     _read_points(file, edge, sample)
-    corner = sample[:, [0, 0, -1, -1], [0, -1, 0, -1]]
-    if (corner == corner[:1]).all(axis=0).any():
+    corner = sample[:, [0, 0, -1, -1], [0, -1, 0, -1]].astype(np.float64)
+    noise = SLACK if file.dtype == "uint8" else 0
+    if (np.ptp(corner, axis=0) <= noise).any():
         inner = [(i, j) for i in range(1, n - 1) for j in range(1, n - 1)]
         _read_points(file, inner, sample)
     return sample

@@ -33,12 +33,12 @@ from geosam.probability import mask_of_stored, water_probability
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import to_frames
 from geosam.raster import preview
-from geosam.raster.files import CACHE_BYTES
 from geosam.report import Report
 from geosam.resume import settle
 from geosam.rivers import has_banks, measure_rivers, no_rivers
 from geosam.rivers.scene_edge import footprint
 from geosam.stretch import fit_stretch
+from geosam.strips import cache_bytes
 from geosam.tables import (
     count_tiles,
     run_table,
@@ -233,7 +233,7 @@ def draw_quicklook(job: Job, found: gpd.GeoDataFrame, title: str | None = None) 
 
 def _water_share(path: Path) -> float:
     counts = np.zeros(NODATA + 1, np.int64)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as mask:
+    with rasterio.open(path) as mask, rasterio.Env(GDAL_CACHEMAX=cache_bytes(mask)):
         for _, window in mask.block_windows(1):
             counts += np.bincount(mask.read(1, window=window).ravel(), minlength=NODATA + 1)
     valid = counts.sum() - counts[NODATA]

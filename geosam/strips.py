@@ -23,11 +23,12 @@ from rasterio.windows import Window
 from geosam.errors import InputError
 from geosam.grids import geobox_if_any
 from geosam.ground import crs_of
-from geosam.raster.files import CACHE_BYTES
 from geosam.reader import open_reader
 
-STRIP_PX = 2_000_000
-"""Pixels of a strip: about 50 MB with its labels and probabilities."""
+STRIP_PX = 1_000_000
+"""Pixels of a strip: about 25 MB with its labels and probabilities."""
+CACHE_BYTES = 4 << 20, 64 << 20
+"""Least and most of GDAL's block cache while strips are read."""
 MASK_NODATA = 255
 """Nodata of a mask as geosam writes it."""
 
@@ -362,9 +363,18 @@ def holds_one(file: rasterio.DatasetReader) -> bool:
 
 
 def _read(file: rasterio.DatasetReader, window: Window | None, **how: Any) -> Any:
-    # Every block is read about once, and GDAL would keep a share of all memory of them.
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+    with rasterio.Env(GDAL_CACHEMAX=cache_bytes(file)):
         return file.read(1, window=window, **how)
+
+
+def cache_bytes(file: rasterio.DatasetReader) -> int:
+    """Return how much GDAL need keep where whole rows are read: the blocks side by side and some more, as
+    several strips fall into them. By itself it keeps a share of all memory.
+    """
+    height, width = file.block_shapes[0]
+    row = -(-file.width // width) * width * height * np.dtype(file.dtypes[0]).itemsize
+    least, most = CACHE_BYTES
+    return int(min(most, max(least, 1.1 * row)))
 
 
 def _odd(values: np.ndarray) -> bool:

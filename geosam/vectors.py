@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geosam.errors import OptionError
 from geosam.ground import area_m2, crs_of, moved, perimeter_m, pixel_area_m2, resolution_m
+from geosam.heap import give_back
 from geosam.layers import LAYERS
 from geosam.regions import Regions, read_regions
 from geosam.rings import Corners, Rings, link_rings
@@ -106,6 +107,7 @@ def outlines(
     _check(threshold, min_area=min_area, min_island=min_island, simplify=simplify, gap=join_gap)
     raster = open_strips(source, threshold, predicted_iou)
     regions = read_regions(raster.strips(), threshold)
+    give_back()
     geobox = raster.geobox
     smallest = MIN_AREA_PX * float(pixel_area_m2(geobox))
     rings = link_rings(_large_corners(regions, geobox, _default(min_area, smallest)))

@@ -11,6 +11,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from rasterio.shutil import copy as copy_raster
 
 from geosam.errors import InputError, OptionError, OutputError
 from geosam.export.cog import write_raster
@@ -100,6 +101,42 @@ def test_overviews_of_a_mask_hold_no_new_values(tmp_path):
     write_raster(raster(chunked(water((1500, 1500)) > 0.5)), tmp_path / "m.tif", kind="mask")
     with rasterio.open(tmp_path / "m.tif", overview_level=1) as overview:
         assert set(np.unique(overview.read(1))) == {0, 1}
+
+
+@pytest.mark.parametrize("kind", ["mask", "probability"])
+def test_overviews_are_those_that_the_cog_driver_makes(tmp_path, kind):
+    values = water((1304, 2704))
+    values[:, 900:1500] = np.nan
+    write_raster(raster(chunked(values)), tmp_path / "a.tif", kind=kind)
+    with rasterio.open(tmp_path / "a.tif") as file:
+        profile, levels = file.profile, file.overviews(1)
+        profile |= {"driver": "GTiff", "tiled": True}
+        with rasterio.open(tmp_path / "plain.tif", "w", **profile) as plain:
+            plain.write(file.read())
+    how = {"mask": "NEAREST", "probability": "AVERAGE"}[kind]
+    copy_raster(
+        tmp_path / "plain.tif",
+        tmp_path / "b.tif",
+        driver="COG",
+        blocksize=512,
+        overview_resampling=how,
+    )
+    with rasterio.open(tmp_path / "b.tif") as file:
+        assert file.overviews(1) == levels == [2, 4, 8]
+    for level in range(3):
+        ours, theirs = (
+            rasterio.open(tmp_path / name, overview_level=level) for name in ("a.tif", "b.tif")
+        )
+        with ours, theirs:
+            np.testing.assert_array_equal(ours.read(1), theirs.read(1))
+
+
+def test_rows_are_laid_out_in_bands_that_hold_few_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("geosam.export.cog.BAND_BLOCKS", 5)
+    values = water((700, 900))
+    write_raster(raster(chunked(values)), tmp_path / "few.tif")
+    with rasterio.open(tmp_path / "few.tif") as file:
+        np.testing.assert_array_equal(file.read(1), values)
 
 
 def test_each_block_is_computed_once(tmp_path):

@@ -439,4 +439,15 @@ def test_gdal_keeps_little_of_what_is_streamed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(strips, "open_reader", lambda p: Watched(str(p)))
     assert len(outlines(path, **EVERYTHING)) == 1
-    assert set(caches) == {64 << 20}
+    assert set(caches) == {strips.CACHE_BYTES[0]}
+
+
+def test_gdal_keeps_the_blocks_side_by_side_of_wide_rasters(tmp_path):
+    with rasterio.open(
+        tmp_path / "wide.tif", "w", driver="GTiff", dtype="uint8", count=1, height=600, width=40_000,
+        tiled=True, blockxsize=512, blockysize=512, sparse_ok=True, transform=NORTH_UP, crs="EPSG:32633",
+    ):  # fmt: skip
+        pass
+    with rasterio.open(tmp_path / "wide.tif") as file:
+        row = 79 * 512 * 512
+        assert row < strips.cache_bytes(file) < 1.2 * row

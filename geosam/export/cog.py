@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dask.array as da
@@ -13,21 +15,34 @@ import numpy as np
 import rasterio
 import xarray as xr
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from geosam.errors import DiskFullError, OptionError, OutputError
 from geosam.grids import geobox_of
-from geosam.raster.files import CACHE_BYTES
 from geosam.workspace import check_writable, disk_is_full
 
 NODATA = 255
 """Of masks and probabilities."""
+BAND_BLOCKS = 256
+"""Blocks that are laid out at once."""
 STEPS = 254
 """A probability is stored as a whole number of these."""
 BLOCK_PX = 512
 """Side of the stored blocks."""
+CACHE_BYTES = 16 << 20
+"""GDAL's block cache while files are written: every block is written, and read again, once."""
+OVERVIEWS = MappingProxyType(
+    {
+        "SPARSE_OK_OVERVIEW": "YES",
+        "GDAL_TIFF_OVR_BLOCKSIZE": str(BLOCK_PX),
+        "COMPRESS_OVERVIEW": "DEFLATE",
+        "BIGTIFF_OVERVIEW": "IF_SAFER",
+    }
+)
+"""How GDAL makes overviews: blocks of the file's own side, those without data left out."""
 WRITE_ERRORS = (OSError, RasterioError, CPLE_BaseError, SystemError)
 """What a failed write raises: rasterio passes some of GDAL's errors on as they are."""
 
@@ -157,9 +172,9 @@ class _Sink:
         self._target, self._lock = target, threading.Lock()
 
     def __setitem__(self, key: tuple[slice, ...], block: np.ndarray) -> None:
-        bands, rows, cols = key
+        layers, rows, cols = key
         window = RasterioWindow.from_slices(rows, cols)
-        indexes = list(range(bands.start + 1, bands.stop + 1))
+        indexes = list(range(layers.start + 1, layers.stop + 1))
         # What was never written is nodata, and takes neither time nor room.
         if (block == self._target.nodata).all():
             return
@@ -180,13 +195,36 @@ def _stream(stored: xr.DataArray, path: Path, form: Format) -> None:
             target.scales = [form.scale] * stored.shape[0]
         target.update_tags(TIFFTAG_SOFTWARE="geosam")
         sink: Any = _Sink(target)
-        # The open file is in this process, whatever other scheduler may be the default.
-        da.store(stored.data, sink, lock=False, optimize_graph=False, scheduler="threads")
+        for rows in _bands(stored.data):
+            # The open file is in this process, whatever other scheduler may be the default.
+            part, place = stored.data[:, rows], (slice(None), rows, slice(None))
+            da.store(part, sink, lock=False, regions=place, scheduler="threads")
+
+
+def _bands(data: da.Array) -> list[slice]:
+    """Part the rows of (layer, y, x) where blocks meet, so that none has many blocks: what Dask keeps of
+    each would grow with the raster.
+    """
+    heights, across = data.chunks[1], len(data.chunks[2])
+    count = max(1, BAND_BLOCKS // across)
+    ends = [0, *np.cumsum(heights)[count - 1 :: count].tolist(), sum(heights)]
+    return [slice(start, end) for start, end in pairwise(ends) if start < end]
 
 
 def _optimise(plain: Path, path: Path, form: Format) -> None:
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+    # Overviews of its own the COG driver makes with twice the memory, and reads what is not stored.
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **OVERVIEWS):
+        with rasterio.open(plain, "r+") as target:
+            target.build_overviews(_levels(target.shape), Resampling[form.resampling.lower()])
         copy_raster(
             plain, path, driver="COG", compress="DEFLATE", blocksize=BLOCK_PX, bigtiff="IF_SAFER",
             overview_resampling=form.resampling, num_threads=2, sparse_ok=True,
         )  # fmt: skip
+
+
+def _levels(shape: tuple[int, int]) -> list[int]:
+    """Return the factors of overviews down to a single block, as the COG driver would choose them."""
+    levels = []
+    while max(shape) > BLOCK_PX << len(levels):
+        levels.append(2 << len(levels))
+    return levels

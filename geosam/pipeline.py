@@ -164,11 +164,10 @@ def prepare_own(
     """
     check_asked(given, partial(read_part, around=views.around, grid=grid.geobox), grid.scene)
     if decision.witness is not None:
-        asked = decision.witness == "learned"
         # Little of a scene is asked about, as a rule.
         working = geobox_of(views.working)
         anew = Anew(views.around, working, windows_around(given, working))
-        learned = learned_evidence(views, decision, options, anew) if asked else None
+        learned = learned_evidence(views, decision, options, anew)
         evidence = partial(water_evidence, decision=decision, learned=learned)
         find = partial(_evidence_in, evidence=evidence, views=views)
         given = with_water_meant(given, find, grid.geobox)

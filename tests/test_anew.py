@@ -16,8 +16,12 @@ from test_asking import Clicked
 import geosam
 from geosam.anew import Anew, read_part
 from geosam.coarse import network_mosaic
+from geosam.decision import decide
 from geosam.durable import Lazy
 from geosam.grids import geobox_of
+from geosam.options import Options
+from geosam.pipeline import prepare_own
+from geosam.prompts.scene_prompts import ScenePrompts, polygon_mask
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid
 from geosam.types import Window
@@ -141,3 +145,42 @@ def test_a_part_that_is_shown_finer_holds_whole_pixels_of_the_scene(window):
     assert looks.working.shape[1:] == tuple(2 * n for n in looks.scene.shape[1:])
     assert looks.working.odc.geobox.boundingbox == looks.scene.odc.geobox.boundingbox
     assert (looks.working.values[:, ::2, ::2] == looks.scene.values).all()
+
+
+@dataclass(frozen=True)
+class Bright:
+    """A network that calls pixels water that are bright in its second band."""
+
+    def predict(self, pixels):
+        """Return (n, size, size) float32."""
+        return np.where(pixels[:, 1] > 0.5, np.float32(6), np.float32(-6))
+
+
+def test_a_click_beside_an_index_means_water_that_the_network_alone_finds(monkeypatch):
+    monkeypatch.setattr("geosam.evidence.load_network", lambda options, bands: Bright())
+    rng = np.random.default_rng(1)
+    river, lake = np.zeros((2, 192, 192), bool)
+    river[:, 20:50], lake[90:150, 100:160] = True, True
+    nir, red, green, blue = np.full((4, 192, 192), [[[0.35]], [[0.05]], [[0.06]], [[0.04]]])
+    nir[river], nir[lake], red[lake] = 0.02, 0.12, 0.2
+    pixels = np.stack([red, green, blue, nir]) * rng.normal(1, 0.02, (4, 192, 192))
+    geobox = GeoBox((192, 192), Affine(10, 0, 600_000, 0, -10, 5_000_000), "EPSG:32633")
+    coords = {"band": [*RGB, "nir"], **xr_coords(geobox)}
+    scene = xr.DataArray(pixels.astype("float32"), coords=coords, dims=("band", *geobox.dimensions))
+    views, options = view_array(scene, 10), Options(resolution=10)
+    decision = decide(views, options, own=True)
+    assert (decision.witness, decision.adds) == ("index", True)
+    grid = TileGrid(geobox_of(views.working), 64, 16)
+    clicked = (float(lake.nonzero()[1].mean()), float(lake.nonzero()[0].mean()))
+    given = ScenePrompts(
+        points=np.array([clicked]),
+        labels=np.ones(1, int),
+        objects=np.ones(1, int),
+        sources=np.array(["user"], object),
+        tiles=np.array([""], object),
+    )
+    prepared = prepare_own(views, decision, Clicked(), grid, given, options)
+    meant = polygon_mask(prepared.prompts.given, Window(0, 0, 192, 192), 1)
+    assert not meant[river].any()
+    assert meant[lake].mean() > 0.8
+    assert not meant[~lake].any()

@@ -36,6 +36,16 @@ NETWORK_WEIGHT = 0.5
 """Weight of the coarse network's logits beside the model's: it sees less of the edges."""
 FINE_WEIGHT = 0.75
 """Weight of the learned network's look at the model's grid, beside that at half its resolution."""
+DETAIL_WEIGHT = 3.0
+"""Weight of what is fine in the network's logits beside the model's, where the model sees the scene enlarged: it
+draws banks smoother than they are. Validation images without and with it, median and mean boundary F1 at 2 px:
+39 Sentinel-2 chips 0.558, 0.517 and 0.607, 0.538 (their coarse masks 0.589, 0.528), five-band chips in colours
+(15) 0.274, 0.311 and 0.260, 0.313; IoU stays within 0.005 in the mean."""
+DETAIL_PX = 2.0
+"""What is fine: less than this, the standard deviation of a Gaussian in pixels of the model's grid."""
+BANK_PX = 6
+"""How far from a bank of the coarse mask what is fine counts: further off it is specks, eight new ones in a scene of
+256 px."""
 COMPANION_WEIGHT = 0.125
 """Weight of the network's logits beside an index. Without, with an eighth and a quarter of it the IoU of a
 synthetic scene of the validation seeds is 0.933, 0.944 and 0.954, and 0.896 with a half; but of the
@@ -61,6 +71,7 @@ STORED_LOGIT = 8.0
 _STEPS = 127
 """A logit is kept as a whole number of these from zero to its bound."""
 _LARGE = 50.0
+_GAUSSIAN_REACH = 4.0
 
 
 def index_evidence(scene: xr.DataArray, index: str, threshold: Threshold) -> xr.DataArray:
@@ -159,16 +170,47 @@ def coarse_from_raster(raster: xr.DataArray, scene: xr.DataArray) -> xr.DataArra
     return finish(raster.data, scene, min_px=1)
 
 
-def bounded(evidence: xr.DataArray, coarse: xr.DataArray, weight: float = 1.0) -> xr.DataArray:
+def bounded(
+    evidence: xr.DataArray,
+    coarse: xr.DataArray,
+    weight: float = 1.0,
+    fine: xr.DataArray | None = None,
+) -> xr.DataArray:
     """Return evidence as it is added to the model's logits: (y, x) float32, lazily.
 
     What speaks for water where the coarse mask has none, because it was dropped or is not meant,
-    speaks against it.
+    speaks against it. `fine` is added where it is meant; see :func:`detail`.
     """
     meant = ~(evidence.data > 0) | (coarse.data == 1)
     logits = da.clip(evidence.data * np.float32(weight), -MOST_EVIDENCE, MOST_EVIDENCE)
+    logits = logits if fine is None else logits + fine.data
     logits = da.where(meant, logits, np.float32(-MOST_EVIDENCE))
     return evidence.copy(data=da.nan_to_num(logits))
+
+
+def detail(evidence: xr.DataArray, coarse: xr.DataArray) -> xr.DataArray:
+    """Return what is fine in evidence near the banks of the coarse mask, times :data:`DETAIL_WEIGHT`: (y, x)
+    float32 logits, lazily, 0 elsewhere.
+
+    Unsharp masking: what a Gaussian takes out. It moves banks to where evidence changes, and says nothing
+    of larger areas.
+    """
+    logits = da.clip(da.asarray(evidence.data), -MOST_EVIDENCE, MOST_EVIDENCE)
+    mask = da.asarray(coarse.data).rechunk(logits.chunks)
+    seen = {"logits": da.nan_to_num(logits), "mask": mask}
+    margin = max(int(np.ceil(_GAUSSIAN_REACH * DETAIL_PX)), BANK_PX)
+    fills = {"logits": 0.0, "mask": NODATA}
+    return evidence.copy(data=map_around(_fine, seen, fills, margin, np.float32))
+
+
+def _fine(logits: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
+    if not (mask == 1).any():
+        return np.zeros_like(logits)
+    smooth = gaussian_filter(logits, DETAIL_PX, truncate=_GAUSSIAN_REACH)
+    near = maximum_filter(mask == 1, 2 * BANK_PX + 1) & maximum_filter(mask == 0, 2 * BANK_PX + 1)
+    return np.where(near, np.float32(DETAIL_WEIGHT) * (logits - smooth), np.float32(0))
 
 
 def mask_prompt(evidence: xr.DataArray, coarse: xr.DataArray) -> xr.DataArray:

@@ -12,6 +12,7 @@ from geosam.coarse import (
     NETWORK_WEIGHT,
     bounded,
     denied,
+    detail,
     hsv_evidence,
     index_evidence,
     index_logits,
@@ -129,5 +130,9 @@ def weighed(
 
 
 def _spoken(looks: Looks, evidence: Step, coarse: Step, decision: Decision) -> xr.DataArray:
-    weight = 1.0 if decision.witness == "index" else NETWORK_WEIGHT
-    return bounded(evidence(looks), coarse(looks), weight)
+    said, meant = evidence(looks), coarse(looks)
+    if decision.witness == "index":
+        return bounded(said, meant)
+    # Of pixels that the model sees enlarged it smooths away what is a pixel wide; of smaller ones, texture.
+    fine = detail(said, meant) if looks.is_refined else None
+    return bounded(said, meant, NETWORK_WEIGHT, fine)

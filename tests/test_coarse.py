@@ -7,17 +7,23 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from scipy.ndimage import gaussian_filter
 
 from geosam.coarse import (
+    BANK_PX,
     COMPANION_WEIGHT,
     CORE_PX,
     DENIAL_WEIGHT,
+    DETAIL_PX,
+    DETAIL_WEIGHT,
     INDEX_LOGIT,
     MOST_EVIDENCE,
     NODATA,
     PROMPT_LOGIT,
     PROMPT_WEIGHT,
+    bounded,
     denied,
+    detail,
     mask_prompt,
     prompt_logits,
     with_companion,
@@ -134,3 +140,42 @@ class TestTheNetworkBesideAnIndex:
         found = with_companion(*said, adds=False).values
         known = np.nan_to_num(np.clip(said[1].values, -MOST_EVIDENCE, MOST_EVIDENCE))
         np.testing.assert_allclose(found, said[0].values + COMPANION_WEIGHT * known)
+
+
+class TestWhatIsFineInEvidence:
+    @pytest.fixture
+    def logits(self) -> np.ndarray:
+        """Logits with some beyond their bound."""
+        return np.random.default_rng(4).normal(0, 3, (70, 90)).astype(np.float32)
+
+    @pytest.fixture
+    def water(self) -> np.ndarray:
+        """A coarse mask with a river."""
+        mask = np.zeros((70, 90), np.uint8)
+        mask[:, 30:50] = 1
+        return mask
+
+    def rasters(self, chunks: int, *arrays: np.ndarray) -> list[xr.DataArray]:
+        return [xr.DataArray(da.from_array(a, chunks=chunks), dims=("y", "x")) for a in arrays]
+
+    def test_near_banks_it_is_what_a_gaussian_takes_out_whatever_the_chunks(self, logits, water):
+        known = np.clip(logits, -MOST_EVIDENCE, MOST_EVIDENCE)
+        wanted = DETAIL_WEIGHT * (known - gaussian_filter(known, DETAIL_PX, mode="constant"))
+        col = np.arange(90)
+        near = (abs(col - 29.5) < BANK_PX) | (abs(col - 49.5) < BANK_PX)
+        for chunks in (90, 25):
+            found = detail(*self.rasters(chunks, logits, water)).values
+            np.testing.assert_allclose(found, np.where(near, wanted, 0), atol=1e-4)
+
+    def test_where_evidence_is_even_there_is_none(self, water):
+        even = np.full(water.shape, -3, np.float32)
+        found = detail(*self.rasters(25, even, water)).values
+        assert abs(found[10:-10, 10:-10]).max() < 1e-4
+
+    def test_it_is_added_only_where_water_is_meant(self, logits, water):
+        said, meant = self.rasters(40, logits, water)
+        fine = bounded(said, meant, 0.5, detail(said, meant)).values
+        dropped = (logits > 0) & (water == 0)
+        np.testing.assert_array_equal(fine[dropped], -MOST_EVIDENCE)
+        plain = bounded(said, meant, 0.5).values + detail(said, meant).values
+        np.testing.assert_allclose(fine[~dropped], plain[~dropped], atol=1e-5)

@@ -224,7 +224,7 @@ def _optimise(plain: Path, path: Path, form: Format) -> None:
 
 def _levels(shape: tuple[int, int]) -> list[int]:
     """Return the factors of overviews down to a single block, as the COG driver would choose them."""
-    levels = []
+    levels: list[int] = []
     while max(shape) > BLOCK_PX << len(levels):
         levels.append(2 << len(levels))
     return levels

@@ -155,8 +155,8 @@ def _decode_batch(
     scores: list[list[float]] = [[] for _ in prompts]
     for members in _bucket(prompts):
         tiles = [tile for tile, _ in members]
-        bucket_logits, bucket_scores = model.decode(
-            take(features, tiles), [prompts[tile][k] for tile, k in members]
+        bucket_logits, bucket_scores = decode_beside(
+            model, take(features, tiles), [prompts[tile][k] for tile, k in members]
         )
         for tile, tile_logits, score in zip(tiles, bucket_logits, bucket_scores, strict=True):
             logits[tile].append(tile_logits)
@@ -165,6 +165,23 @@ def _decode_batch(
         (np.maximum.reduce(tile_logits), float(np.mean(tile_scores)))
         for tile_logits, tile_scores in zip(logits, scores, strict=True)
     ]
+
+
+def decode_beside(
+    model: Model, features: Features, prompts: Sequence[PixelPrompts]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode one prompt a tile, and add what speaks beside the model.
+
+    Returns
+    -------
+    tuple
+        Logits (n, size, size) float32 and predicted IoU (n,).
+    """
+    logits, scores = model.decode(features, prompts)
+    if any(prompt.beside is not None for prompt in prompts):
+        pairs = zip(logits, prompts, strict=True)
+        logits = np.stack([one if p.beside is None else one + p.beside[0] for one, p in pairs])
+    return logits, scores
 
 
 def _bucket(prompts: Iterable[Sequence[PixelPrompts]]) -> list[list[tuple[int, int]]]:

@@ -14,6 +14,7 @@ from geosam.following import follow
 from geosam.generation import masks_at
 from geosam.generation_rules import GenerationRules
 from geosam.joined import keep_joined, mark
+from geosam.masks import decode_beside
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.control_points import control_points, seed_for
 from geosam.prompts.scene_prompts import ScenePrompts, polygon_mask, tile_prompts
@@ -49,7 +50,7 @@ class Sight:
     def decode(self, tile: Tile, prompts: PixelPrompts) -> tuple[np.ndarray, float]:
         """Return logits (size, size) and predicted IoU of one prompt."""
         pixels = self._pixels(tile)
-        logits, scores = self.model.decode(self._features(tile, pixels), [prompts])
+        logits, scores = decode_beside(self.model, self._features(tile, pixels), [prompts])
         return _without_void(logits[0], pixels), float(scores[0])
 
     def decode_all(
@@ -173,7 +174,7 @@ def is_ambiguous(given: ScenePrompts, number: int) -> bool:
 def of_object(given: ScenePrompts, number: int) -> ScenePrompts:
     """Return the prompts of one object."""
     points, boxes = given.objects == number, given.box_objects == number
-    polygons = given.polygon_objects == number
+    polygons, patches = given.polygon_objects == number, given.patch_objects == number
     return ScenePrompts(
         given.points[points],
         given.labels[points],
@@ -186,6 +187,8 @@ def of_object(given: ScenePrompts, number: int) -> ScenePrompts:
         given.polygons[polygons],
         given.polygon_labels[polygons],
         given.polygon_objects[polygons],
+        given.patches[patches],
+        given.patch_objects[patches],
     )
 
 
@@ -285,6 +288,7 @@ def _prompts(
         labels[None],
         None if own is None else own.boxes,
         said[None] if fed and said is not None else mask,
+        None if own is None else own.beside,
     )
 
 

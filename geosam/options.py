@@ -58,7 +58,7 @@ class Options:
     frame: str = _option(
         "nodata",
         "scene",
-        "A constant frame without a nodata tag: treat it as 'nodata', 'keep' "
+        "A frame of one value, or nearly black or white, without a nodata tag: treat it as 'nodata', 'keep' "
         "its values, or 'refuse' the scene.",
         "nodata|keep|refuse",
     )

@@ -100,6 +100,8 @@ class PixelPrompts:
     masks: np.ndarray | None = None
     """(n, y, x) bool: the dense mask prompt; or float: the same as logits, of an earlier answer or of what
     else speaks for the object; or None."""
+    beside: np.ndarray | None = None
+    """(n, y, x) float32: logits that are added to the model's, of what else speaks for the object; or None."""
 
     def __post_init__(self) -> None:
         if self.points.ndim != 3 or self.points.shape[2] != 2:

@@ -156,3 +156,14 @@ def test_the_batch_is_what_the_memory_allows(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 500 + 900)
     assert batch_size_for(model) == 2  # a quarter of 8000, by 900 a tile
     assert model.encoded == 1
+
+
+def test_what_speaks_beside_the_model_is_added_to_its_answer():
+    beside = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    one = PixelPrompts(np.zeros((1, 1, 2)), np.ones((1, 1), int), beside=beside)
+    shown = np.zeros((2, 3, 4, 4), np.float32)
+    masks = segment_tiles(
+        Recorder(), lambda which: shown[list(which)], [False] * 2, [[one], [prompt(0)]]
+    )
+    np.testing.assert_array_equal(masks[0].logits, beside[0])
+    np.testing.assert_array_equal(masks[1].logits, np.zeros((4, 4)))

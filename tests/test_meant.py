@@ -8,7 +8,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from geosam.prompts.meant import CLICK_LOGIT, with_water_meant
-from geosam.prompts.scene_prompts import ScenePrompts
+from geosam.prompts.scene_prompts import Patch, ScenePrompts, as_objects, merge_prompts
+from geosam.types import Window
 
 SHAPE = (120, 160)
 BLOCK = 64
@@ -217,3 +218,36 @@ def test_a_click_means_what_is_a_little_less_likely_beside_what_was_found():
     drawn, _, _ = meant(evidence, **clicks((40.5, 50.5)))
     assert (drawn == (evidence > CLICK_LOGIT)).all()
     assert drawn[50, 25]
+
+
+class TestABoxThatIsFullOfWater:
+    def patch(self, evidence, *sides, **others):
+        _, found, _ = meant(evidence, **boxes(sides), **others)
+        return found.patches[0] if len(found.patches) else None
+
+    def test_what_is_found_speaks_beside_the_model_in_it(self, water):
+        evidence = np.where(water, 5.0, -20.0)
+        patch = self.patch(evidence, 99, 79, 116, 91)
+        assert patch.window == Window(79, 99, 12, 17)
+        wanted = np.where(water[79:91, 99:116], 2.5, -4.0)
+        np.testing.assert_allclose(patch.logits, wanted)
+
+    def test_a_box_that_is_drawn_wide_stays_a_box(self, water):
+        assert self.patch(evidence_of(water), 90, 70, 125, 100) is None
+
+    def test_a_refusing_click_in_it_leaves_the_model_alone(self, water):
+        no = clicks((105.5, 85.5), labels=[0])
+        assert self.patch(evidence_of(water), 99, 79, 116, 91, **no) is None
+
+    def test_patches_move_and_are_cut_with_the_other_prompts(self):
+        patch = Patch(Window(10, 20, 4, 6), np.ones((4, 6), np.float32))
+        prompts = ScenePrompts(patches=as_objects([patch]), patch_objects=np.array([7]))
+        assert len(prompts.within(Window(0, 0, 10, 100)).patches) == 0
+        here = prompts.within(Window(8, 18, 10, 10)).moved(-18, -8)
+        assert here.patches[0].window == Window(2, 2, 4, 6)
+        on = here.patches[0].on(Window(0, 0, 4, 4))
+        expected = np.zeros((4, 4))
+        expected[2:, 2:] = 1
+        np.testing.assert_array_equal(on, expected)
+        both = merge_prompts([prompts, here])
+        assert both.patch_objects.tolist() == [7, 7]

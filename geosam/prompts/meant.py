@@ -16,9 +16,10 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
+from geosam.coarse import MOST_EVIDENCE
 from geosam.following import EIGHT, connected, follow
 from geosam.prompts.automatic import coarse_polygons
-from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
+from geosam.prompts.scene_prompts import Patch, ScenePrompts, as_objects, merge_prompts
 from geosam.tiles import TileGrid
 from geosam.types import Tile, Window
 
@@ -45,6 +46,14 @@ BOX_LOGIT = -1.0
 components of true water in validation images, 0, -0.5, -1 and -2: median IoU 0.661, 0.673, 0.682 and 0.663
 (0.629 without a prompt). Clicks have no bounds, so that evidence as weak finds more that is not meant."""
 
+BOX_WEIGHT = 0.5
+"""Weight of evidence beside the model in a box from side to side of which there is water, as it is without a
+prompt. Boxes around components of validation images, median, lower quartile and mean of the IoU, without and
+with it, simulated: 28 of Sentinel-2 chips 0.506, 0.380, 0.545 and 0.561, 0.378, 0.558; 17 of five-band chips in
+colours 0.604, 0.506, 0.619 and 0.604, 0.506, 0.620, with near infrared 0.674, 0.611, 0.641 and 0.680, 0.611, 0.650."""
+SLACK = 0.05
+"""How far from a side of a box, in shares of the box, water may end."""
+
 Finder = Callable[[Window], np.ndarray]
 """Turns a window of the grid into evidence for water, (height, width) float logits: more likely water than
 not above zero."""
@@ -58,7 +67,7 @@ def with_water_meant(
     Parameters
     ----------
     given
-        Prompts of the scene. Objects with a polygon that asks for something keep it alone.
+        Prompts of the scene. Objects with a polygon that asks for something keep it.
     find
         What speaks for water.
     geobox
@@ -70,14 +79,15 @@ def with_water_meant(
     -------
     ScenePrompts
         `given`, and for each object whose water was found its polygons along pixel edges, cut
-        where blocks meet.
+        where blocks meet; and what is added to the answers to boxes that are full of it.
     """
     # Blocks share the pixels on both sides of where they meet: water goes on from one to the next.
     blocks = TileGrid(geobox, block_px + 2 * BORDER_PX, 2 * BORDER_PX)
     look = cache(lambda index: _evidence(blocks.tile(index), find, blocks.scene))
     drawn = set(given.polygon_objects[given.polygon_labels == 1].tolist())
     asked = set(given.objects[given.labels == 1].tolist()) | set(given.box_objects.tolist())
-    found = (_object_water(given, k, find, look, blocks) for k in sorted(asked - drawn))
+    found = [_object_water(given, k, find, look, blocks) for k in sorted(asked - drawn)]
+    found += [_beside_box(given, k, find, blocks.scene) for k in sorted(asked)]
     return merge_prompts([given, *(prompts for prompts in found if prompts is not None)])
 
 
@@ -151,6 +161,42 @@ def _in_boxes(
     water = evidence > BOX_LOGIT
     entered = np.zeros_like(allowed) if len(clicks) else allowed
     return water & _touched(water, clicks - corner, refused - corner, entered)
+
+
+def _beside_box(
+    given: ScenePrompts, object_id: int, find: Finder, scene: Window
+) -> ScenePrompts | None:
+    """Return what speaks beside the model in the only box of an object, where water is found from side to
+    side of it.
+
+    Who draws a box draws it close (Lempitsky, Kohli, Rother and Sharp 2009, Image segmentation with a bounding
+    box prior): water that reaches all four sides is most likely what is meant, and its evidence is as good
+    as without a prompt.
+    """
+    boxes = given.boxes[given.box_objects == object_id]
+    refused = (given.objects == object_id) & (given.labels == 0)
+    frame = _frame(boxes, scene) if len(boxes) == 1 and not refused.any() else None
+    if frame is None:
+        return None
+    inside = _inside(boxes - np.tile([frame.col, frame.row], 2), frame)
+    evidence = np.where(inside, np.nan_to_num(find(frame)), 0)
+    if not _reaches_all_sides(evidence > 0, inside):
+        return None
+    logits = np.clip(BOX_WEIGHT * evidence, -MOST_EVIDENCE, MOST_EVIDENCE).astype(np.float32)
+    patch = as_objects([Patch(frame, logits)])
+    return ScenePrompts(patches=patch, patch_objects=np.array([object_id]))
+
+
+def _reaches_all_sides(water: np.ndarray, inside: np.ndarray) -> bool:
+    for axis in (0, 1):
+        there = np.flatnonzero(inside.any(axis=axis))
+        wet = np.flatnonzero(water.any(axis=axis))
+        if not len(wet):
+            return False
+        slack = max(1.0, SLACK * len(there))
+        if wet[0] - there[0] > slack or there[-1] - wet[-1] > slack:
+            return False
+    return True
 
 
 def _frame(boxes: np.ndarray, scene: Window) -> Window | None:

@@ -29,6 +29,24 @@ def _no_names() -> np.ndarray:
     return np.empty(0, object)
 
 
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """Logits of what speaks for an object beside the model, in a rectangle of the grid."""
+
+    window: Window
+    """The rectangle."""
+    logits: np.ndarray
+    """(height, width) float32."""
+
+    def on(self, window: Window) -> np.ndarray:
+        """Return the logits in another window, (height, width) float32: 0 outside the patch."""
+        out = np.zeros((window.height, window.width), np.float32)
+        both = self.window.intersection(window)
+        if both is not None:
+            out[both.slices(window)] = self.logits[both.slices(self.window)]
+        return out
+
+
 @dataclass(frozen=True)
 class ScenePrompts:
     """Points, boxes and polygons on the pixels of a grid: x right, y down, from the outer corner
@@ -57,6 +75,10 @@ class ScenePrompts:
     """(p,) int: 0 cuts the polygon out of the dense mask."""
     polygon_objects: np.ndarray = field(default_factory=lambda: np.empty(0, int))
     """(p,) int."""
+    patches: np.ndarray = field(default_factory=_no_names)
+    """(q,) :class:`Patch`: what is added to the model's answers."""
+    patch_objects: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    """(q,) int."""
 
     def within(self, window: Window) -> ScenePrompts:
         """Return those that a window holds (points) or touches (boxes, polygons)."""
@@ -64,6 +86,8 @@ class ScenePrompts:
         touching = _boxes_touching(self.boxes, window)
         frame = shapely.box(window.col, window.row, window.col_end, window.row_end)
         near = shapely.intersects(self.polygons, frame) if len(self.polygons) else np.empty(0, bool)
+        seen = [patch.window.intersection(window) is not None for patch in self.patches]
+        spoken = np.array(seen, bool)
         return replace(
             self,
             points=self.points[inside],
@@ -77,6 +101,8 @@ class ScenePrompts:
             polygons=self.polygons[near],
             polygon_labels=self.polygon_labels[near],
             polygon_objects=self.polygon_objects[near],
+            patches=self.patches[spoken],
+            patch_objects=self.patch_objects[spoken],
         )
 
     def moved(self, x: float, y: float) -> ScenePrompts:
@@ -88,16 +114,34 @@ class ScenePrompts:
             else self.polygons
         )
         return replace(
-            self, points=self.points + by, boxes=self.boxes + np.tile(by, 2), polygons=polygons
+            self,
+            points=self.points + by,
+            boxes=self.boxes + np.tile(by, 2),
+            polygons=polygons,
+            patches=as_objects([_moved(patch, round(x), round(y)) for patch in self.patches]),
         )
 
     def __len__(self) -> int:
         return len(self.points) + len(self.boxes) + len(self.polygons)
 
 
+def as_objects(values: Iterable[object]) -> np.ndarray:
+    """Return values as an array of objects, whatever they are."""
+    listed = list(values)
+    out = np.empty(len(listed), object)
+    out[:] = listed
+    return out
+
+
+def _moved(patch: Patch, x: int, y: int) -> Patch:
+    window = replace(patch.window, row=patch.window.row + y, col=patch.window.col + x)
+    return replace(patch, window=window)
+
+
 def to_arrays(prompts: ScenePrompts) -> dict[str, np.ndarray]:
-    """Return points and boxes as arrays of numbers and fixed text, those there are, without any polygon."""
-    names = [name for name in ScenePrompts.__dataclass_fields__ if "polygon" not in name]
+    """Return points and boxes as arrays of numbers and fixed text, those there are, without polygons and patches."""
+    fields = ScenePrompts.__dataclass_fields__
+    names = [name for name in fields if not name.startswith(("polygon", "patch"))]
     arrays = {name: getattr(prompts, name) for name in names if len(getattr(prompts, name))}
     return {name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()}
 
@@ -167,7 +211,14 @@ def _object_prompts(
         labels=here.labels[mine][None],
         boxes=None if box is None else box[None],
         masks=mask[None] if has_mask and mask is not None else None,
+        beside=_beside(here, tile.read, object_id),
     )
+
+
+def _beside(here: ScenePrompts, window: Window, object_id: int) -> np.ndarray | None:
+    """Return what is added to the answers of an object, (1, height, width) float32, or None."""
+    mine = here.patches[here.patch_objects == object_id]
+    return sum(patch.on(window) for patch in mine)[None] if len(mine) else None
 
 
 def polygon_mask(prompts: ScenePrompts, window: Window, object_id: int) -> np.ndarray | None:

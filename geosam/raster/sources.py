@@ -89,9 +89,9 @@ def inspect_scene(
     valid : str or None
         ``"MASK.tif"`` or ``"qa.tif:1,2"``: only its non-zero pixels, or those values, count.
     frame : {"nodata", "keep", "refuse"}
-        What to do with a constant frame without a nodata tag, in a file where nothing marks
-        nodata: all bands hold one value in a region that is connected to the border and more than
-        1 % of the scene.
+        What to do with a frame without a nodata tag in a file where nothing marks nodata: all bands
+        hold one value, or in 8 bits are nearly black or white, in a region that is connected to the
+        border and more than 1 % of the scene.
     mosaic : {"first", "last"} or None
         Which of overlapping files wins; by default more than 20 % of overlap is refused.
 

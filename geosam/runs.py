@@ -109,7 +109,7 @@ def _run(job: Job, model: Model, targets: Targets, crew: Crew) -> Report:
     prompts = all_prompts(job, prepared, keep)
     states = _segment(job, prepared, keep)
     layers = _vectorise(job, prepared, states)
-    layers |= to_frames(prompts, prepared.grid.geobox)
+    layers |= to_frames(prompts, prepared.grid.geobox, own=prepared.prompts.joined)
     layers["runs"] = run_table(job, prepared)
     _write(job, targets, layers, prepared)
     share = _water_share(job.folder / "mask.tif")

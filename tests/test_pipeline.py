@@ -174,6 +174,21 @@ def test_saved_prompts_make_the_same_run(tmp_path):
     assert len(one) == len(two)
 
 
+def test_a_box_of_a_users_own_is_saved_as_such_and_asked_again_in_the_same_way(tmp_path):
+    water = np.zeros((128, 128), bool)
+    water[30:90, 20:100] = True
+    path = save(scene_of(water), tmp_path / "scene.tif")
+    corners = [NORTH_UP * (x, y) for x, y in ((20, 30), (100, 90))]
+    box = shapely.box(corners[0][0], corners[1][1], corners[1][0], corners[0][1])
+    gpd.GeoDataFrame(geometry=[box], crs="EPSG:32633").to_file(tmp_path / "box.gpkg")
+    _, mask = run(path, tmp_path, "first", prompts=str(tmp_path / "box.gpkg"))
+    for layer in ("prompt_boxes", "prompt_masks"):
+        assert set(gpd.read_file(tmp_path / "first.gpkg", layer=layer).source) == {"user"}
+    _, same = run(path, tmp_path, "again", prompts=str(tmp_path / "first.gpkg"))
+    assert (mask == 1).any()
+    assert (mask == same).all()
+
+
 def test_the_learned_network_prompts_with_its_doubts_and_saved_prompts_do_too(tmp_path):
     class Doubtful(Darkness):
         """It answers with its mask prompt, which it wants as logits."""

@@ -273,8 +273,14 @@ def dense_mask(prompts: ScenePrompts, geobox: GeoBox) -> np.ndarray:
     return np.zeros(geobox.shape, np.uint8) if burned is None else burned.astype(np.uint8)
 
 
-def to_frames(prompts: ScenePrompts, geobox: GeoBox) -> dict[str, gpd.GeoDataFrame]:
-    """Return the layers ``prompts``, ``prompt_boxes`` and ``prompt_masks`` in the grid's CRS."""
+def to_frames(
+    prompts: ScenePrompts, geobox: GeoBox, own: bool = False
+) -> dict[str, gpd.GeoDataFrame]:
+    """Return the layers ``prompts``, ``prompt_boxes`` and ``prompt_masks`` in the grid's CRS.
+
+    Boxes and masks say that they are a user's own where they are: asked again they are asked in the same way.
+    """
+    source = "user" if own else "auto"
     crs = str(geobox.crs)
     points = gpd.GeoDataFrame(
         {
@@ -287,13 +293,16 @@ def to_frames(prompts: ScenePrompts, geobox: GeoBox) -> dict[str, gpd.GeoDataFra
         crs=crs,
     )
     boxes = gpd.GeoDataFrame(
-        _columns(prompts.box_objects, np.ones(len(prompts.boxes), int), prompts.box_tiles),
+        _columns(prompts.box_objects, np.ones(len(prompts.boxes), int), prompts.box_tiles, source),
         geometry=_project(shapely.box(*prompts.boxes.T), geobox),
         crs=crs,
     )
     masks = gpd.GeoDataFrame(
         _columns(
-            prompts.polygon_objects, prompts.polygon_labels, np.full(len(prompts.polygons), "")
+            prompts.polygon_objects,
+            prompts.polygon_labels,
+            np.full(len(prompts.polygons), ""),
+            source,
         ),
         geometry=_project(prompts.polygons, geobox),
         crs=crs,
@@ -301,12 +310,14 @@ def to_frames(prompts: ScenePrompts, geobox: GeoBox) -> dict[str, gpd.GeoDataFra
     return {"prompts": points, "prompt_boxes": boxes, "prompt_masks": masks}
 
 
-def _columns(objects: np.ndarray, labels: np.ndarray, tiles: np.ndarray) -> pd.DataFrame:
+def _columns(
+    objects: np.ndarray, labels: np.ndarray, tiles: np.ndarray, source: str
+) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "object": objects.astype("int32"),
             "label": labels.astype("int32"),
-            "source": np.full(len(objects), "auto"),
+            "source": np.full(len(objects), source),
             "tile": tiles.astype(str),
         }
     )

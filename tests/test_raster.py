@@ -345,6 +345,17 @@ def test_dark_water_along_the_border_is_no_frame(tmp_path):
         assert np.isfinite(values_of(write(tmp_path / "a.tif", pixels))).all()
 
 
+def test_dark_water_beside_a_constant_frame_is_no_part_of_it(tmp_path):
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(60, 200, (3, 120, 120)).astype("uint8")
+    pixels[:, :, :20] = 0
+    pixels[:, :, 20:38] = rng.integers(3, 8, (3, 120, 18))
+    with pytest.warns(GeosamWarning, match="a constant frame of 0 over"):
+        values = values_of(write(tmp_path / "a.tif", pixels))
+    assert np.isnan(values[:, :, :20]).all()
+    assert np.isfinite(values[:, :, 20:]).all()
+
+
 def test_a_frame_can_be_kept_or_refused(tmp_path):
     path, _ = framed(tmp_path / "a.tif")
     np.testing.assert_array_equal(values_of(path, frame="keep"), stored(path))

@@ -25,6 +25,8 @@ SLACK = 15
 GDAL's `nearblack`."""
 NEAR = 8
 """How far most of such a frame is at most: dark water is not as dark."""
+MOST_NOISE = 1.5
+"""How many times as large as its constant part a frame may be."""
 
 _FULL_READ_PX = 16_000_000  # About 0.2 s; a larger file without overviews is only probed.
 _SAMPLE_PX = 512
@@ -201,11 +203,15 @@ def find_frame(files: Sequence[RasterFile]) -> Frame | None:
         None where no value fills more than 1 % of the scene from its border inwards in all bands.
     """
     sample = np.concatenate([_sampled(file, files) for file in files])
-    found = [_constant_frame(sample)]
-    if all(file.dtype == "uint8" for file in files):
-        found += [_noisy_frame(sample, value) for value in (0, 255)]
-    # Where there is no noise a constant frame is as large, and it comes first.
-    return max((one for one in found if one is not None), key=lambda one: one.share, default=None)
+    constant = _constant_frame(sample)
+    if any(file.dtype != "uint8" for file in files):
+        return constant
+    noisy = [one for one in (_noisy_frame(sample, value) for value in (0, 255)) if one is not None]
+    if constant is not None:
+        # Noise is along the edge of a frame. What is much more of the same darkness is water beside it.
+        most = MOST_NOISE * constant.share
+        noisy = [one for one in noisy if constant.share < one.share <= most]
+    return max(noisy, key=lambda one: one.share, default=constant)
 
 
 def _constant_frame(sample: np.ndarray) -> Frame | None:

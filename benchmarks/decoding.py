@@ -17,6 +17,7 @@ from transformers import SamConfig, SamModel
 from geosam.models.checkpoint import Normalisation
 from geosam.models.device import place
 from geosam.models.sam import Sam
+from geosam.models.token_layout import lay_out_tokens
 from geosam.testing.networks import scramble
 from geosam.types import PixelPrompts
 
@@ -40,7 +41,7 @@ def vit_b() -> Sam:
     """
     network = scramble(SamModel(SamConfig())).requires_grad_(False)
     imagenet = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return Sam("vit-b", "", 1024, imagenet, place("cpu", "fp32"), network)
+    return Sam("vit-b", "", 1024, imagenet, place("cpu", "fp32"), lay_out_tokens(network))
 
 
 def milliseconds(model: Sam, prompt: PixelPrompts, repeats: int) -> np.ndarray:

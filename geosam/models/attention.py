@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-BLOCK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 28}
+BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 1 << 28}
 """Of attention weights that are made at a time: on a processor they stay in its cache until they are used."""
 
 
@@ -94,12 +94,17 @@ def _by_products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) ->
     together = max(1, _block_bytes(query) // (row_bytes * query.shape[1]))
     rows = max(1, _block_bytes(query) // row_bytes)
     parts = zip(*(part.split(together) for part in (query, key, value)), strict=True)
-    return torch.cat(
+    return _joined(
         [
-            torch.cat([(some @ k.mT).softmax(dim=-1) @ v for some in q.split(rows, dim=1)], dim=1)
+            _joined([(some @ k.mT).softmax(dim=-1) @ v for some in q.split(rows, dim=1)], dim=1)
             for q, k, v in parts
         ]
     )
+
+
+def _joined(parts: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    """Put parts together; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 def _by_rows(
@@ -118,4 +123,4 @@ def _by_rows(
         )
         for q, d, a in parts
     ]
-    return torch.cat(mixed, dim=2)
+    return _joined(mixed, dim=2)

@@ -19,6 +19,7 @@ from geosam.models.device import Placement
 from geosam.models.network import DenseNetwork
 from geosam.models.original import load_original
 from geosam.models.pretrained import load_pretrained
+from geosam.models.token_layout import lay_out_tokens
 from geosam.models.vit import embed
 from geosam.types import Features
 
@@ -71,7 +72,8 @@ def load_sam(name: str, path: Path, placement: Placement, tile_size: int | None)
         network: Any = load_original(name, path, placement)
     else:
         network = load_pretrained(SamModel, name, path, placement)
-    return Sam(name, sign_weights(path), size, read_normalisation(path), placement, network)
+    facts = (sign_weights(path), size, read_normalisation(path), placement)
+    return Sam(name, *facts, lay_out_tokens(network))
 
 
 def fixed_size(name: str, path: Path, tile_size: int | None) -> int:

@@ -17,6 +17,7 @@ from geosam.models.hiera import embed
 from geosam.models.network import DenseNetwork
 from geosam.models.pretrained import load_pretrained
 from geosam.models.pyramid import PyramidModel, scaled, stepped_size
+from geosam.models.token_layout import lay_out_tokens
 from geosam.types import Features
 
 SIZE_STEP = 32
@@ -70,7 +71,7 @@ def load_sam2(name: str, path: Path, placement: Placement, tile_size: int | None
     size = stepped_size(name, own, tile_size, SIZE_STEP)
     _resize(config, size, own)
     network: Any = load_pretrained(Sam2Model, name, path, placement, config=config)
-    facts = (sign_weights(path), size, read_normalisation(path), placement, network)
+    facts = (sign_weights(path), size, read_normalisation(path), placement, lay_out_tokens(network))
     return Sam2(name, *facts, draws_prompts(path))
 
 

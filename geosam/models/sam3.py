@@ -19,6 +19,7 @@ from geosam.models.checkpoint import (
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
 from geosam.models.pyramid import NoPositions, PyramidModel, scaled, stepped_size
+from geosam.models.token_layout import lay_out_tokens
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def load_sam3(name: str, path: Path, placement: Placement, tile_size: int | None
     _resize(config, size, own)
     network: Any = load_pretrained(Sam3TrackerModel, name, path, placement, config=config)
     network.vision_encoder.neck.position_encoding = NoPositions()
-    facts = (sign_weights(path), size, read_normalisation(path), placement, network)
+    facts = (sign_weights(path), size, read_normalisation(path), placement, lay_out_tokens(network))
     return Sam3(name, *facts, draws_prompts(path))
 
 

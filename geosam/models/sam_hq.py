@@ -16,6 +16,7 @@ from geosam.models.checkpoint import read_normalisation, sign_weights
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained
 from geosam.models.sam import Sam, fixed_size
+from geosam.models.token_layout import lay_out_tokens
 from geosam.types import Features
 
 
@@ -51,4 +52,5 @@ def load_sam_hq(name: str, path: Path, placement: Placement, tile_size: int | No
 
     size = fixed_size(name, path, tile_size)
     network = load_pretrained(SamHQModel, name, path, placement)
-    return SamHq(name, sign_weights(path), size, read_normalisation(path), placement, network)
+    facts = (sign_weights(path), size, read_normalisation(path), placement)
+    return SamHq(name, *facts, lay_out_tokens(network))

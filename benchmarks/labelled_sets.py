@@ -35,6 +35,7 @@ from geosam.regrid import onto_scene
 from geosam.summaries import score_label, summarise
 from geosam.types import Model
 from geosam.views import view_array
+from geosam.windows import void_look
 
 CHIP_BANDS = ("blue", "green", "red", "nir", "swir1")
 RGB = ("red", "green", "blue")
@@ -113,7 +114,7 @@ def segment_image(
     prepared = prepare(views, Options(prompts=prompts), keep, model)
     water = water_probability(segment_prepared(prepared, keep))(views)
     coarse = prepared.prompts.coarse(views)
-    coarse = onto_scene(coarse.where(coarse != 255), scene)
+    coarse = onto_scene(coarse.where(coarse != 255), void_look(scene))
     return dask.compute(water, coarse)
 
 

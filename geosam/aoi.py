@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,6 +11,7 @@ import pyogrio
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
+from shapely import Polygon
 
 from geosam.errors import InputError
 from geosam.grids import geobox_of
@@ -76,17 +78,23 @@ def part_around(aoi: gpd.GeoSeries, geobox: GeoBox, coarser: float, tile_px: int
 
 def blank_outside(values: xr.DataArray, aoi: gpd.GeoSeries | None) -> xr.DataArray:
     """Set what lies outside the area to NaN, lazily; pixel centres decide."""
-    if aoi is None:
-        return values
-    geobox = geobox_of(values)
-    shapes = list(aoi)
+    return values if aoi is None else _blank(values, list(aoi), inside=False)
 
-    def blank(block: np.ndarray, block_info: dict | None = None) -> np.ndarray:
+
+def blank_inside(values: xr.DataArray, areas: Sequence[Polygon]) -> xr.DataArray:
+    """Set what lies inside some areas to NaN, lazily; pixel centres decide."""
+    return _blank(values, areas, inside=True) if len(areas) else values
+
+
+def _blank(values: xr.DataArray, shapes: Sequence[Polygon], inside: bool) -> xr.DataArray:
+    geobox = geobox_of(values)
+
+    def cut(block: np.ndarray, block_info: dict | None = None) -> np.ndarray:
         if not block_info:
             return block
         (row, _), (col, _) = block_info[0]["array-location"]
         part = geobox[row : row + block.shape[0], col : col + block.shape[1]]
-        outside = geometry_mask(shapes, block.shape, part.affine)
-        return np.where(outside, np.float32(np.nan), block)
+        blank = geometry_mask(shapes, block.shape, part.affine, invert=inside)
+        return np.where(blank, np.float32(np.nan), block)
 
-    return values.copy(data=values.data.map_blocks(blank, dtype=values.dtype))
+    return values.copy(data=values.data.map_blocks(cut, dtype=values.dtype))

@@ -16,7 +16,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geosam.decision import decide
-from geosam.durable import Step, compute
+from geosam.durable import Step
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError, PromptError
 from geosam.generation_rules import GenerationRules
@@ -42,6 +42,7 @@ from geosam.prompting import Prompting
 from geosam.prompts.from_mask import mask_prompts
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
 from geosam.prompts.vector import read_prompts, table_prompts
+from geosam.tasks import compute
 from geosam.types import Model, Window
 from geosam.vectors import outlines
 from geosam.views import Looks, covering, view_array

@@ -60,6 +60,11 @@ class Decision:
     notes: tuple[str, ...] = ()
     """The choices in sentences, for a person."""
 
+    @property
+    def looks_everywhere(self) -> bool:
+        """Whether prompts come from a look at all of the scene, before the model sees any of it."""
+        return self.source in ("index", "hsv", "learned", "raster")
+
 
 def decide(views: Views, options: Options, *, own: bool = False) -> Decision:
     """Choose composite, stretch, prompt source and threshold from the preview of the whole scene.

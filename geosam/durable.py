@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -29,11 +28,12 @@ from geosam.kept import Kept, KeptPrompts, cut_blocks, group_blocks, on_grid
 from geosam.ledger import Index, Ledger
 from geosam.masks import SKIPPED_NODATA, TileMask
 from geosam.mosaic import UNKNOWN, Answer, Mosaic, Work, blended
+from geosam.pixels import KeptPixels, kept_dtype
 from geosam.progress import Bar, count
 from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import ScenePrompts, to_arrays
 from geosam.sweep import Kind, sweep
-from geosam.tasks import task
+from geosam.tasks import compute, task
 from geosam.tiles import TileGrid, TileGroup, around, group_tiles
 from geosam.types import Window
 from geosam.views import Around, Looks, Views, covering
@@ -164,6 +164,14 @@ class Durable:
     """The scene."""
     show: bool = False
     """Whether to show progress."""
+
+    def with_pixels(self) -> Durable:
+        """Read the blocks of the model's grid that are not kept yet, and return what looks at these from now on."""
+        blocks = cut_blocks(self.views.grid(), BLOCK_PX)
+        ledger = Ledger(self.folder / "pixels", level=0)
+        kept = KeptPixels(ledger, blocks, self.views.around, kept_dtype(self.views))
+        self._fill(ledger, blocks.indices(), kept.keep, "pixels")
+        return replace(self, views=replace(self.views, around=kept))
 
     def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Kept:
         """Do a step in the blocks that are not kept yet.
@@ -393,8 +401,3 @@ def do(work: Work) -> Any:
 
 def _read(pixels: Callable[[], Delayed]) -> Any:
     return compute(pixels())
-
-
-def compute(lazy: Any) -> Any:
-    """Compute here and now: pieces of work are done side by side, and what is in one is not."""
-    return dask.compute(lazy, scheduler="synchronous")[0]

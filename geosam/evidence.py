@@ -36,6 +36,7 @@ from geosam.sure_pixels import SAMPLE_PX, draw_sample, sample_windows
 from geosam.tiles import TileGrid
 from geosam.types import CoarseNetwork
 from geosam.views import Looks, Views, refine
+from geosam.windows import void_look
 
 EVIDENCE_PX = 2 * EDGE_PX + SAMPLE_PX
 """Pixels of the working grid around it that evidence depends on: slivers along nodata, and beyond them
@@ -107,7 +108,7 @@ def _asked_network(looks: Looks, on: str, decision: Decision, network: CoarseNet
 
 
 def _both_looks(looks: Looks, fine: Step, wide: Step) -> xr.DataArray:
-    return mean_evidence(fine(looks), onto_scene(wide(looks), looks.working))
+    return mean_evidence(fine(looks), onto_scene(wide(looks), void_look(looks.working)))
 
 
 def _settled(looks: Looks, evidence: Step, colours: Learned, stretch: Stretch) -> xr.DataArray:

@@ -24,6 +24,7 @@ from geosam.models.prompter_files import prompter_at_hand
 from geosam.opening import as_paths, inspect_source, view_scene
 from geosam.options import Options
 from geosam.pipeline import Prepared, draw, prepare, tile_grid
+from geosam.pixels import is_read_often
 from geosam.progress import SILENT
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
@@ -103,8 +104,10 @@ def identity(job: Job, model: Model) -> dict[str, Any]:
 
 
 def keep_of(job: Job, crew: Crew) -> Durable:
-    """Return what keeps the blocks of a run."""
-    return Durable(job.folder, crew, job.clock, job.views, job.show)
+    """Return what keeps the blocks of a run; the pixels first, where many steps will look at them."""
+    keep = Durable(job.folder, crew, job.clock, job.views, job.show)
+    often = job.decision.looks_everywhere and is_read_often(job.views)
+    return keep.with_pixels() if often else keep
 
 
 def prepare_job(job: Job, model: Model, keep: Durable) -> Prepared:

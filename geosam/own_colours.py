@@ -25,7 +25,7 @@ from geosam.regression import regress
 from geosam.regrid import onto_scene
 from geosam.stretch import Stretch
 from geosam.views import Looks
-from geosam.windows import map_around
+from geosam.windows import map_around, void_look
 
 REACH_PX = 9
 """Pixels of the wider grid around it that the description of a pixel depends on."""
@@ -179,7 +179,7 @@ def with_own_colours(
         speak = partial(speak, colours=colours)
     rasters = {"pixels": da.asarray(pixels.data)}
     said = map_around(speak, rasters, {"pixels": np.nan}, REACH_PX, np.float32, **later)
-    more = onto_scene(on_grid(said, geobox_of(pixels)), looks.working)
+    more = onto_scene(on_grid(said, geobox_of(pixels)), void_look(looks.working))
     data = da.nan_to_num(da.asarray(more.data).rechunk(evidence.data.chunks))
     return evidence.copy(data=evidence.data + data)
 

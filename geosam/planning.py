@@ -33,6 +33,7 @@ from geosam.mosaic import Answer, Index, Mosaic, work_task
 from geosam.opening import as_paths, inspect_source, view_scene
 from geosam.options import Options
 from geosam.pipeline import lay_out, prepare, tile_grid, tiles_of
+from geosam.pixels import kept_bytes
 from geosam.prompting import COARSE_PX, prompt_source
 from geosam.segmentation import group_side
 from geosam.stretch import Stretch
@@ -126,7 +127,8 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     free = shutil.disk_usage(Path(source.paths[0]).resolve().parent).free
     encoded = [index for seen in looks for index in seen.encoded]
     tile_bytes = embedding_bytes(loaded, decision.stretch, views, grid, encoded)
-    return _estimate(tile_bytes, grid, groups, full, looks, minutes, free)
+    kept = kept_bytes(views) if decision.looks_everywhere else 0
+    return _estimate(tile_bytes, grid, groups, full, looks, minutes, kept, free)
 
 
 @dataclass(frozen=True)
@@ -318,6 +320,7 @@ def _estimate(
     full: Mapping[Index, int],
     looks: Sequence[Look],
     minutes: float,
+    kept: int,
     free: int,
 ) -> Plan:
     with_pixels = sum(full.values())
@@ -327,6 +330,7 @@ def _estimate(
     across = len({col for _, col in groups}) * next(iter(groups.values())).read.height ** 2
     height, width = grid.geobox.shape
     disk = ANSWER_BYTES * across * 2 + round(RESULT_BYTES * height * width * to_encode / len(grid))
+    disk += kept
     return Plan(
         tiles=len(grid),
         without_data=len(grid) - with_pixels,

@@ -30,7 +30,7 @@ def water_probability(logits: Step) -> Step:
 def _probability(looks: Looks, logits: Step) -> xr.DataArray:
     found = logits(looks)
     working = found.copy(data=da.map_blocks(_sigmoid, da.asarray(found.data), dtype=np.float32))
-    return _rounded(onto_scene(working, looks.scene)).rename("probability")
+    return _rounded(onto_scene(working, looks.void)).rename("probability")
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

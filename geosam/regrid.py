@@ -13,10 +13,10 @@ from geosam.grids import geobox_of
 from geosam.tasks import task
 from geosam.tiles import anchor
 from geosam.types import Window
-from geosam.windows import Blocks, blocks_of, read_window, void_of
+from geosam.windows import Blocks, blocks_of, read_window
 
 
-def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
+def onto_scene(values: xr.DataArray, void: xr.DataArray) -> xr.DataArray:
     """Bring values from the model's grid onto the scene's, lazily.
 
     From a coarser grid bilinearly, from a finer one by the mean, in both cases of the values that
@@ -26,24 +26,23 @@ def onto_scene(values: xr.DataArray, scene: xr.DataArray) -> xr.DataArray:
     ----------
     values
         (y, x) float on a grid of :func:`geosam.tiles.zoom`, NaN where unknown.
-    scene
-        (band, y, x), NaN where nodata; its chunks are the chunks of the result.
+    void
+        (y, x) bool on the scene's grid: where it has no data in any band. Its chunks are the chunks of the
+        result.
 
     Returns
     -------
     DataArray (y, x) float32 on the scene's grid, NaN where the scene has no data in any band.
     """
-    geobox = geobox_of(scene)
-    # Of the pixels only this is needed, an eighth or less of them.
-    empty, known = blocks_of(void_of(scene)), blocks_of(values)
+    geobox = geobox_of(void)
+    empty, known = blocks_of(void), blocks_of(values)
     factor = _factor(geobox_of(values), geobox)
     row, col = (start % max(1, round(factor)) for start in anchor(geobox))
     lead = (row, col) if factor > 1 else (0, 0)
     blocks = [
         [_block(known, empty, window, factor, lead) for window in row] for row in _windows(empty)
     ]
-    coords = {k: v for k, v in scene.coords.items() if k != "band" and "band" not in v.dims}
-    return xr.DataArray(da.block(blocks), dims=scene.dims[1:], coords=coords)
+    return xr.DataArray(da.block(blocks), dims=void.dims, coords=void.coords)
 
 
 def _factor(coarse: GeoBox, fine: GeoBox) -> float:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import rasterio
 import xarray as xr
+from shapely import Polygon
 
-from geosam.aoi import blank_outside
+from geosam.aoi import blank_inside, blank_outside
 from geosam.crew import Crew
 from geosam.durable import Durable, Step
 from geosam.evidence import EVIDENCE_PX
@@ -126,7 +127,8 @@ def targets_of(output: str | Path, options: Options) -> Targets:
 def _segment(job: Job, prepared: Prepared, keep: Durable) -> pd.DataFrame:
     """Segment, write probability and mask into the folder of unfinished work."""
     logits = segment_prepared(prepared, keep)
-    water = partial(_stored, water=water_probability(logits), aoi=job.aoi)
+    unread, _ = job.faults.areas()
+    water = partial(_stored, water=water_probability(logits), aoi=job.aoi, unread=list(unread))
     coarser = prepared.grid.geobox.resolution.x / geobox_of(job.views.scene).resolution.x
     margin = int(np.ceil(EVIDENCE_PX * max(1.0, abs(coarser))))
     stored = keep.raster(water, "probability", margin, "scene")
@@ -157,8 +159,14 @@ def _write_rasters(job: Job, stored: Kept) -> None:
     make_once(job.folder / "mask.tif", f"threshold {threshold}", mask)
 
 
-def _stored(looks: Looks, water: Step, aoi: gpd.GeoSeries | None) -> xr.DataArray:
-    return as_stored(blank_outside(water(looks), aoi), "probability")
+def _stored(
+    looks: Looks, water: Step, aoi: gpd.GeoSeries | None, unread: Sequence[Polygon]
+) -> xr.DataArray:
+    """Return the probability as it is stored: nodata outside the area of interest, and where the scene could
+    not be read.
+    """
+    known = blank_inside(blank_outside(water(looks), aoi), unread)
+    return as_stored(known, "probability")
 
 
 def _vectorise(job: Job, prepared: Prepared, states: pd.DataFrame) -> dict[str, Any]:

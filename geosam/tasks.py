@@ -17,3 +17,8 @@ def task(function: Callable[..., Any], /, **bound: Any) -> Callable[..., Delayed
     apart at each call. What is bound here is passed as it is.
     """
     return dask.delayed(partial(function, **bound), pure=False, traverse=False)
+
+
+def compute(lazy: Any) -> Any:
+    """Compute here and now: pieces of work are done side by side, and what is in one is not."""
+    return dask.compute(lazy, scheduler="synchronous")[0]

@@ -16,9 +16,10 @@ from odc.geo.xr import xr_coords
 from geosam.errors import InputError
 from geosam.grids import geobox_if_any, geobox_of
 from geosam.ground import resolution_m
-from geosam.raster import Source, Tell, coarsen, is_void, preview, read
+from geosam.raster import Source, Tell, coarsen, is_void, preview, read, read_void
 from geosam.tiles import zoom, zoom_factor
 from geosam.types import Window
+from geosam.windows import void_look
 
 PREVIEW_PX = 1024
 """Longest side of the decimated read that stretch and threshold are taken from."""
@@ -28,7 +29,7 @@ _SLACK_PX = 1e-3
 
 @dataclass(frozen=True)
 class Looks:
-    """Three looks at a scene or a part of it, each (band, y, x) float32 with NaN where nodata.
+    """Looks at a scene or a part of it, each (band, y, x) float32 with NaN where nodata.
 
     Each is laid out when it is first asked for: a step may need none but the grids.
     """
@@ -36,7 +37,7 @@ class Looks:
     lay: Callable[[str], xr.DataArray]
     """Lays out a look by its name."""
     grids: Mapping[str, GeoBox]
-    """The grids of all three."""
+    """The grids of the three that have pixels."""
 
     @cached_property
     def scene(self) -> xr.DataArray:
@@ -49,6 +50,13 @@ class Looks:
         less than one of its pixels before the scene.
         """
         return self.scene if self.grid() == self.grid("scene") else self.lay("working")
+
+    @cached_property
+    def void(self) -> xr.DataArray:
+        """Where the scene has no data in any band, on its own grid: (y, x) bool, lazy. Of files whose masks tell
+        it, pixels are not read.
+        """
+        return self.lay("void")
 
     @cached_property
     def wider(self) -> xr.DataArray:
@@ -131,6 +139,8 @@ def _look(
 def _lay_file(
     name: str, source: Source, grids: Mapping[str, GeoBox], chunks: int, tell: Tell | None
 ) -> xr.DataArray:
+    if name == "void":
+        return read_void(source, geobox=grids["scene"], chunks=chunks, tell=tell)
     return read(source, geobox=grids[name], chunks=chunks, tell=tell)
 
 
@@ -192,6 +202,8 @@ def look_at_arrays(scene: xr.DataArray, working: xr.DataArray) -> Looks:
 def _lay_array(name: str, scene: xr.DataArray, working: xr.DataArray) -> xr.DataArray:
     if name == "wider":
         return coarsen(working, 2)
+    if name == "void":
+        return void_look(scene)
     return working if name == "working" else scene
 
 
@@ -206,7 +218,7 @@ def around_array(part: GeoBox, whole: Looks) -> Looks:
 
 def _cut_look(name: str, whole: Looks, places: Mapping[str, tuple[slice, slice]]) -> xr.DataArray:
     view: xr.DataArray = getattr(whole, name)
-    return view[(..., *places[name])]
+    return view[(..., *places["scene" if name == "void" else name])]
 
 
 def pixel_m(geobox: GeoBox) -> float:

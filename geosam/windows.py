@@ -106,6 +106,12 @@ def void_of(scene: xr.DataArray) -> da.Array:
     return da.map_blocks(_all_nan, data, drop_axis=0, dtype=bool)
 
 
+def void_look(scene: xr.DataArray) -> xr.DataArray:
+    """Return the same with the coordinates of its grid."""
+    void = scene.isel(band=0, drop=True).copy(data=void_of(scene))
+    return void.rename("void")
+
+
 def _all_nan(pixels: np.ndarray) -> np.ndarray:
     return np.isnan(pixels).all(axis=0)
 

@@ -154,7 +154,7 @@ def test_a_block_that_is_the_same_everywhere_is_kept_as_one_value(keep, monkeypa
 
 def test_pixels_do_not_outlive_the_work_on_a_block(keep):
     def step(looks):
-        water = onto_scene(kept(looks).astype("float32"), looks.scene)
+        water = onto_scene(kept(looks).astype("float32"), looks.void)
         return finish(da.asarray(water.data) > 1, looks.working)
 
     kept = keep.raster(partial(_plain, dtype="uint8"), "values")

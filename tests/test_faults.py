@@ -69,6 +69,21 @@ def test_a_damaged_block_is_nodata_and_its_tiles_failed(scene, tmp_path):
     assert report.tiles["failed"] == len(failed) > 0
 
 
+def test_a_damaged_block_is_nodata_where_the_model_sees_coarser_pixels(scene, tmp_path):
+    with rasterio.open(scene) as source:
+        coarser = 2 * source.res[0]
+    options = {"model": FakeModel(), "resolution": coarser}
+    geosam.run(scene, tmp_path / "a.gpkg", mask=tmp_path / "a.tif", **options)
+    rows, cols = spoil(scene, 1, 1).toslices()
+    report = geosam.run(scene, tmp_path / "b.gpkg", mask=tmp_path / "b.tif", **options)
+    assert report.exit_status == 1
+    before, after = (rasterio.open(tmp_path / f"{name}.tif").read(1) for name in "ab")
+    lost = (after == 255) & (before != 255)
+    assert lost[rows, cols].sum() == (before[rows, cols] != 255).sum()
+    # What cannot be read is cut at 64 of the model's pixels, and the block is as large as that.
+    assert lost.sum() <= 4 * lost[rows, cols].sum()
+
+
 def test_a_block_that_can_be_read_at_the_second_try_is_no_fault(scene, tmp_path, monkeypatch):
     import geosam.raster.scene
 

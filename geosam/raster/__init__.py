@@ -11,6 +11,7 @@ from geosam.raster.scene import (
     open_scene,
     read,
     read_coarse,
+    read_void,
 )
 from geosam.raster.sources import Source, inspect_picture, inspect_scene
 
@@ -29,4 +30,5 @@ __all__ = [
     "preview",
     "read",
     "read_coarse",
+    "read_void",
 ]

@@ -96,6 +96,23 @@ def read_window(part: Part, window: Window, level: int | None, valid: ValidMask 
     return Pixels(values, ~hidden, dark & hidden)
 
 
+def read_void(part: Part, window: Window, valid: ValidMask | None) -> np.ndarray:
+    """Return (y, x) bool: where no band of the part has data, on its own grid.
+
+    What :func:`read_window` leaves empty, for a part of its memory; where masks alone tell it no pixel is read.
+    """
+    absent = ~_present(part, window, None, valid)
+    if not _masks_tell(part):
+        absent = _missing(part, read_raw(part.file, part.indexes, window), window, None) | absent
+    return np.asarray(absent.all(axis=0))
+
+
+def _masks_tell(part: Part) -> bool:
+    """Return whether no value of the part stands for nodata."""
+    numbers = np.dtype(part.file.dtype).kind in "iu"
+    return numbers and part.frame is None and all(value is None for value in part.nodata)
+
+
 def is_blank(part: Part, window: Window) -> bool:
     """Tell whether the file says, without being read, that all of a window is nodata."""
     as_stored = tuple(part.file.nodata[index - 1] for index in part.indexes)

@@ -20,7 +20,9 @@ from geosam.errors import InputError
 from geosam.grids import geobox_of
 from geosam.raster.faults import Tell, read_what_can_be
 from geosam.raster.parts import is_blank
+from geosam.raster.parts import read_void as read_part_void
 from geosam.raster.reading import read_block
+from geosam.raster.resample import axis_maps
 from geosam.raster.sources import Reading, Source, inspect_scene
 from geosam.raster.validity import ValidMask, parse_valid, source_window
 from geosam.types import Window
@@ -129,11 +131,76 @@ def _load(
     block_id: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
     assert block_id is not None
+    return load_pixels(source, grid[_place(block_id[1:], side, grid)], tell)
+
+
+def _place(block: tuple[int, int], side: tuple[int, int], grid: GeoBox) -> tuple[slice, slice]:
+    """Return the pixels of a chunk."""
     rows, cols = (
         slice(i * n, min((i + 1) * n, length))
-        for i, n, length in zip(block_id[1:], side, grid.shape, strict=True)
+        for i, n, length in zip(block, side, grid.shape, strict=True)
     )
-    return load_pixels(source, grid[rows, cols], tell)
+    return rows, cols
+
+
+def read_void(
+    source: Source, *, geobox: GeoBox, chunks: int = 1024, tell: Tell | None = None
+) -> xr.DataArray:
+    """Return where a scene has no data in any band, lazily.
+
+    Parameters
+    ----------
+    source
+        From :func:`inspect_scene`.
+    geobox
+        The scene's own grid, or a part of it.
+    chunks, tell
+        As in :func:`read`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x) bool. Where masks alone tell it no pixel is read, and one that cannot be read counts as data.
+    """
+    blocks = normalize_chunks((chunks, chunks), shape=tuple(geobox.shape), dtype=bool)
+    side = tuple(sizes[0] for sizes in blocks)
+    load = partial(_load_void, source=source, grid=geobox, side=side, tell=tell)
+    data = da.map_blocks(
+        load, chunks=blocks, dtype=bool, meta=np.empty((0, 0), bool), name=f"void-{uuid4().hex}"
+    )
+    return xr.DataArray(
+        data, coords=xr_coords(geobox, always_yx=True), dims=("y", "x"), name="void"
+    )
+
+
+def _load_void(
+    source: Source,
+    grid: GeoBox,
+    side: tuple[int, int],
+    tell: Tell | None,
+    block_id: tuple[int, int] | None = None,
+) -> np.ndarray:
+    assert block_id is not None
+    block = grid[_place(block_id, side, grid)]
+    window = _only_window(source, block)
+    if window is not None:
+        try:
+            return read_part_void(source.parts[0], window, source.valid)
+        except InputError:
+            pass  # what reads pixels tries again, and tells what it cannot read
+    return np.isnan(load_pixels(source, block, tell)).all(axis=0)
+
+
+def _only_window(source: Source, grid: GeoBox) -> Window | None:
+    """Return the pixels of the scene's only file under a part of the scene's own grid."""
+    part = source.parts[0]
+    whole = len(source.parts) == 1 and len(part.positions) == len(source.names.names)
+    maps = axis_maps(part.geobox, grid) if whole else None
+    if maps is None or any(axis.offset is None or axis.step < 0 for axis in maps):
+        return None
+    window = Window(*(int(axis.offset or 0) for axis in maps), *grid.shape)
+    file = Window(0, 0, *part.geobox.shape)
+    return window if window.intersection(file) == window else None
 
 
 def is_void(source: Source, geobox: GeoBox) -> bool:

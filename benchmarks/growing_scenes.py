@@ -3,12 +3,15 @@
     python benchmarks/growing_scenes.py [--sizes 4096 8192 16384 32768 65536] [--model river-tiny|nothing]
         [--share 0.0625] [--tile 256] [--workers N] [--plot memory.png]
     python benchmarks/growing_scenes.py --sizes 15168 --share 1 --model nothing --tile 64 [--workers 2]
+    python benchmarks/growing_scenes.py --skipped [--rounds 5]
 
 Valid data lie in a share of the rows, the rest is nodata that is not stored. Prints the peak memory of
 the process tree and of the process that was started, the time until the first block was finished, and
 milliseconds a tile by the processor's clock: in the model alone (the median), in the step that answers tiles, and in
 all other steps. What these steps take for a scene of one block is start-up, printed first and taken off. `nothing` is a model that does nothing, to see what everything else costs; `--tile` is
-its size, and the second command gives it 99,856 tiles that all have data. The plot shows the memory of the
+its size, and the second command gives it 99,856 tiles that all have data. The third has data in one corner of
+1,024 px, whatever the size: what a scene takes beyond one of that corner alone is the price of the tiles that are
+skipped, the least of some rounds. The plot shows the memory of the
 last and largest scene over time.
 """
 
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +37,8 @@ BAND_PX = 1024
 """Rows that are written at once."""
 ONE_BLOCK_PX = 1024
 """Side of a scene of one block."""
+MOST_ROUNDS_PX = 16384
+"""Larger scenes are run once."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,10 @@ class Nothing:
         )
 
 
-def write_scene(path: Path, size: int, share: float) -> None:
-    """Write land and a river on every 1,024 rows in the first rows; the rest is never written."""
+def write_scene(path: Path, size: int, share: float, across: int | None = None) -> None:
+    """Write land and a river on every 1,024 rows in the first rows, over all columns or some; the rest is never
+    written.
+    """
     profile = {
         "driver": "GTiff", "dtype": "uint16", "count": 4, "height": size, "width": size,
         "crs": "EPSG:32633", "transform": Affine(10, 0, 4e5, 0, -10, 5.4e6), "nodata": 0,
@@ -63,7 +71,8 @@ def write_scene(path: Path, size: int, share: float) -> None:
         "zlevel": 1, "sparse_ok": True, "bigtiff": "yes",
     }  # fmt: skip
     rng = np.random.default_rng(0)
-    cols, valid = np.arange(size), round(size * share)
+    across = across or size
+    cols, valid = np.arange(across), round(size * share)
     with rasterio.open(path, "w", **profile) as target:
         for band, name in enumerate(("red", "green", "blue", "nir"), start=1):
             target.set_band_description(band, name)
@@ -75,8 +84,8 @@ def write_scene(path: Path, size: int, share: float) -> None:
                 water,
                 *(np.reshape(v, (4, 1, 1)) for v in ([300, 400, 300, 100], [900, 900, 900, 3000])),
             )
-            noise = rng.uniform(0.9, 1.1, (height, size))
-            window = rasterio.windows.Window(0, row, size, height)
+            noise = rng.uniform(0.9, 1.1, (height, across))
+            window = rasterio.windows.Window(0, row, across, height)
             target.write((values * noise).astype("uint16"), window=window)
 
 
@@ -100,7 +109,7 @@ def run_one(path: Path, model: str, tile: int, workers: int | None, start: Start
     )
     steps = {name: s for name, s in report.seconds.items() if name != "total"}
     print(per_tile(report, start), report.tiles, steps)
-    print(*other_steps(report))
+    print(*other_steps(report), report.seconds["segment"])
 
 
 def other_steps(report: Any) -> tuple[float, int]:
@@ -133,6 +142,8 @@ class Start:
     """Of all steps but opening, loading and answering, for a scene of one block."""
     tiles: int = 0
     """How many tiles that has."""
+    answering: float = 0.0
+    """Seconds of the step that answers tiles."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +187,10 @@ def watch(path: Path, model: str, tile: int, workers: int | None, start: Start) 
         time.sleep(0.05)
     out, _ = process.communicate()
     told, _, last = out.strip().rpartition("\n")
-    seconds, tiles = last.split()
-    return Watched(times, tree, client, first, told, Start(float(seconds), int(tiles)))
+    seconds, tiles, answering = last.split()
+    return Watched(
+        times, tree, client, first, told, Start(float(seconds), int(tiles), float(answering))
+    )
 
 
 def draw(seen: Watched, size: int, model: str, path: Path) -> None:
@@ -196,6 +209,31 @@ def draw(seen: Watched, size: int, model: str, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def print_skipped(sizes: list[int], rounds: int, measured: Callable[..., Watched]) -> None:
+    """Print what a skipped tile takes in scenes with data in one corner."""
+    sides, least = [ONE_BLOCK_PX, *sizes], dict[int, Start]()
+    with tempfile.TemporaryDirectory() as folder:
+        for side in sides:
+            write_scene(Path(folder) / f"{side}.tif", side, ONE_BLOCK_PX / side, ONE_BLOCK_PX)
+        for number in range(rounds):
+            # The largest takes minutes, and noise is nothing to it.
+            for side in sides if not number else [s for s in sides if s <= MOST_ROUNDS_PX]:
+                seen = measured(Path(folder) / f"{side}.tif", start=Start()).others
+                least[side] = min(seen, least.get(side, seen), key=whole_seconds)
+    corner = least[ONE_BLOCK_PX]
+    print(f"a corner alone: {whole_seconds(corner):.2f} s for {corner.tiles} tiles")
+    print(*(f"{name:>16}" for name in ("side, px", "skipped tiles", "ms each")))
+    for side in sizes:
+        tiles = least[side].tiles - corner.tiles
+        each = 1000 * (whole_seconds(least[side]) - whole_seconds(corner)) / tiles
+        print(f"{side:16}{tiles:16}{each:16.2f}", flush=True)
+
+
+def whole_seconds(seen: Start) -> float:
+    """Return the seconds of all steps but opening and loading."""
+    return seen.seconds + seen.answering
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -205,6 +243,8 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=256, help="side of the tiles of `nothing`")
     parser.add_argument("--share", type=float, default=1 / 16, help="rows that have data")
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--skipped", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5, help="of --skipped")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--start", type=float, default=0.0, help=argparse.SUPPRESS)
@@ -215,6 +255,9 @@ def main() -> None:
         run_one(arguments.one, arguments.model, arguments.tile, arguments.workers, start)
         return
     measured = partial(watch, model=arguments.model, tile=arguments.tile, workers=arguments.workers)
+    if arguments.skipped:
+        print_skipped(arguments.sizes, arguments.rounds, measured)
+        return
     names = ("side, px", "peak, GB", "client, GB", "total, s", "first block, s")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one_block.tif"

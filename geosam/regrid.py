@@ -91,23 +91,26 @@ def _resample(
     factor: float,
     lead: tuple[int, int],
 ) -> np.ndarray:
-    known = np.isfinite(values)
-    planes = np.stack([np.where(known, values, 0), known]).astype(np.float32)
-    if factor < 1:
-        total, weight = _means(planes, round(1 / factor))
-    elif factor > 1:
+    def bring(plane: np.ndarray) -> np.ndarray:
+        if factor < 1:
+            return _means(plane, round(1 / factor))
+        if factor == 1:
+            return plane
         rows = _positions(window.row, window.height, source.row, lead[0], factor)
         cols = _positions(window.col, window.width, source.col, lead[1], factor)
-        total, weight = _bilinear(planes, rows, cols)
-    else:
-        total, weight = planes
+        return _between(_between(plane, rows, axis=0), cols, axis=1)
+
+    known = np.isfinite(values)
+    if known.all():
+        return np.where(void, np.float32(np.nan), bring(values))
+    total, weight = (bring(p.astype(np.float32)) for p in (np.where(known, values, 0), known))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((weight > 0) & ~void, total / weight, np.float32(np.nan))
 
 
-def _means(planes: np.ndarray, m: int) -> np.ndarray:
-    n, height, width = planes.shape
-    return planes.reshape(n, height // m, m, width // m, m).mean(axis=(2, 4))
+def _means(plane: np.ndarray, m: int) -> np.ndarray:
+    height, width = plane.shape
+    return plane.reshape(height // m, m, width // m, m).mean(axis=(1, 3))
 
 
 def _positions(start: int, count: int, source: int, lead: int, factor: float) -> np.ndarray:
@@ -117,15 +120,11 @@ def _positions(start: int, count: int, source: int, lead: int, factor: float) ->
     return (np.arange(start, start + count) + 0.5 + lead) / factor - 0.5 - source
 
 
-def _bilinear(planes: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    lines = _between(planes, rows, axis=1)
-    return _between(lines, cols, axis=2)
-
-
-def _between(planes: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
+def _between(plane: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
+    """Interpolate linearly along an axis."""
     low = np.floor(at).astype(int)
-    share = (at - low).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(3)])
-    lower, upper = np.take(planes, low, axis), np.take(planes, low + 1, axis)
+    share = (at - low).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(2)])
+    lower, upper = np.take(plane, low, axis), np.take(plane, low + 1, axis)
     lower *= 1 - share
     upper *= share
     lower += upper

@@ -18,6 +18,7 @@ from geosam.decision import Decision, decide
 from geosam.durable import Durable
 from geosam.embeddings import EmbeddingStore, open_store, sign
 from geosam.grids import geobox_of
+from geosam.heap import share_heap
 from geosam.kept import Kept, KeptPrompts
 from geosam.ledger import Index
 from geosam.models.prompter_files import prompter_at_hand
@@ -78,6 +79,7 @@ def open_job(
         If the request or the scene is wrong; nothing is written then.
     """
     started, clock = datetime.now(UTC), Clock()
+    share_heap()  # before the first threads, which read the preview
     with clock.time("open"):
         source = inspect_source(as_paths(scene), options)
         others = [str(given) for given in (options.prompts, options.aoi) if given is not None]

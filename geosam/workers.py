@@ -57,7 +57,8 @@ def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], i
     workers = options.workers or 1
     share = max(1, cores // workers)
     side_by_side = _side_by_side(model, share)
-    return [{"OMP_NUM_THREADS": str(max(1, share // side_by_side))}] * workers, side_by_side
+    alone = {"OMP_NUM_THREADS": str(max(1, share // side_by_side)), "MALLOC_ARENA_MAX": "1"}
+    return [alone] * workers, side_by_side
 
 
 def _side_by_side(model: Model, cores: int) -> int:

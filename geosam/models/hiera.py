@@ -18,8 +18,8 @@ from geosam.models.attention import attend
 from geosam.models.token_windows import join, split
 
 BLOCK_BYTES = 8 << 20
-"""Of the widest layer of a block that are made at a time on a processor, but for one picture at least: a pair of
-tiles takes 23 MB more in the first blocks of river-tiny at once, and no less time."""
+"""Of the widest layer of a block, in float32, that are made at a time on a processor, but for one row of windows at
+least: a pair of tiles takes 33 MB more in the first blocks of river-tiny at once, and no less time."""
 
 
 def embed(network: Any, pixels: torch.Tensor) -> list[torch.Tensor]:
@@ -43,9 +43,7 @@ def embed(network: Any, pixels: torch.Tensor) -> list[torch.Tensor]:
     tokens = (tokens + _positions(backbone, tokens.shape[1:3])).contiguous()
     stages = []
     for number, block in enumerate(backbone.blocks):
-        parts = [_block(block, some) for some in tokens.split(_at_once(block, tokens))]
-        tokens = parts[0] if len(parts) == 1 else torch.cat(parts)
-        del parts
+        tokens = _by_parts(block, tokens)
         if number in backbone.stage_ends:
             stages.append(tokens.permute(0, 3, 1, 2))
     return _pyramid(network, stages)
@@ -71,12 +69,28 @@ def _bicubic(size: int, before: int, like: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(one, size=(size, before), mode="bicubic")[0, 0]
 
 
-def _at_once(block: Any, tokens: torch.Tensor) -> int:
-    """Return how many pictures of (n, y, x, channels) a block takes at a time."""
+def _by_parts(block: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Apply a block to (n, y, x, channels), some pictures or rows of windows at a time."""
     if tokens.device.type != "cpu":
-        return len(tokens)
-    widest = 3 * block.dim_out * tokens[0, ..., 0].numel() * tokens.element_size()
-    return max(1, BLOCK_BYTES // widest)
+        return _block(block, tokens)
+    n, height, width, channels = tokens.shape
+    row_bytes = 3 * block.dim_out * width * tokens.element_size()
+    rows = _rows_at_once(block.window_size, height, width, row_bytes)
+    strips = tokens.reshape(-1, rows, width, channels)
+    parts = [
+        _block(block, some) for some in strips.split(max(1, BLOCK_BYTES // (rows * row_bytes)))
+    ]
+    made = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return made.reshape(n, -1, *made.shape[2:])
+
+
+def _rows_at_once(side: int, height: int, width: int, row_bytes: int) -> int:
+    """Return how many rows a block takes at a time: of windows whole ones, which know nothing of each other."""
+    if not side or height % side or width % side:
+        return height
+    down = height // side
+    most = max(1, BLOCK_BYTES // (side * row_bytes))
+    return side * max(k for k in range(1, down + 1) if down % k == 0 and k <= most)
 
 
 def _block(block: Any, tokens: torch.Tensor) -> torch.Tensor:

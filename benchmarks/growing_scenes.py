@@ -222,11 +222,13 @@ def print_skipped(sizes: list[int], rounds: int, measured: Callable[..., Watched
                 least[side] = min(seen, least.get(side, seen), key=whole_seconds)
     corner = least[ONE_BLOCK_PX]
     print(f"a corner alone: {whole_seconds(corner):.2f} s for {corner.tiles} tiles")
-    print(*(f"{name:>16}" for name in ("side, px", "skipped tiles", "ms each")))
+    names = ("side, px", "skipped tiles", "ms each", "of them answering")
+    print(*(f"{name:>18}" for name in names))
     for side in sizes:
-        tiles = least[side].tiles - corner.tiles
-        each = 1000 * (whole_seconds(least[side]) - whole_seconds(corner)) / tiles
-        print(f"{side:16}{tiles:16}{each:16.2f}", flush=True)
+        tiles, seen = least[side].tiles - corner.tiles, least[side]
+        each = 1000 * (whole_seconds(seen) - whole_seconds(corner)) / tiles
+        answering = 1000 * (seen.answering - corner.answering) / tiles
+        print(f"{side:18} {tiles:18} {each:18.2f} {answering:18.2f}", flush=True)
 
 
 def whole_seconds(seen: Start) -> float:

@@ -292,7 +292,9 @@ class Durable:
 
 def _make_block(index: Index, kept: Kept, step: Step, around: Around, margin: int) -> None:
     grid, window = kept.blocks.geobox, kept.blocks.window(index)
-    looks = around(part_of(grid, window, margin))
+    # What lies around a block without data has nothing to tell it.
+    there = around(part_of(grid, window))
+    looks = there and around(part_of(grid, window, margin))
     if looks is None:
         kept.save(index, np.full((window.height, window.width), NODATA, np.uint8))
         return

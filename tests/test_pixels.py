@@ -12,7 +12,7 @@ from geosam.crew import Threads
 from geosam.durable import Durable
 from geosam.pixels import is_read_often, kept_bytes
 from geosam.raster import inspect_scene
-from geosam.raster.scene import read_void
+from geosam.raster.scene import is_void, read_void
 from geosam.types import Window
 from geosam.views import view_source
 from geosam.windows import void_of
@@ -150,3 +150,30 @@ def test_void_is_where_no_band_has_a_pixel(tmp_path, monkeypatch, case):
     part = source.geobox[70:230, 11:500]
     np.testing.assert_array_equal(read_void(source, geobox=part), expected[70:230, 11:500])
     assert any(len(bands) == 3 for bands in seen) == reads
+
+
+def test_a_block_without_data_is_not_made_for_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("geosam.durable.BLOCK_PX", 256)
+    tiles = {"blockxsize": 256, "blockysize": 256, "sparse_ok": True, "nodata": 0, "tiled": True}
+    grid = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 4_000_000)}
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1024, height=512, count=3, dtype="uint8", **grid, **tiles
+    ) as target:
+        target.write(
+            np.full((3, 256, 256), 9, np.uint8), window=rasterio.windows.Window(0, 0, 256, 256)
+        )
+    source = inspect_scene(path)
+    assert is_void(source, source.geobox[:256, 256:400])
+    assert not is_void(source, source.geobox[:256, 255:400])
+    views, made = view_source(source, wanted_m=10), []
+
+    def step(looks):
+        made.append(looks.grid().shape)
+        return looks.working[0].fillna(255).astype("uint8")
+
+    kept = Durable(tmp_path / "work", Threads(1), Clock(), views).raster(step, "values", margin=20)
+    assert made == [(276, 276)]
+    values = kept.lazy().values
+    assert (values[:256, :256] == 9).all()
+    assert (values == 255).sum() == values.size - 256 * 256

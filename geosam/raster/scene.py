@@ -207,8 +207,17 @@ def is_void(source: Source, geobox: GeoBox) -> bool:
     """Tell whether files say that they hold nothing under a part of the scene's own grid, without
     reading it. They may hold nothing all the same where they do not say so.
     """
-    windows = [(part, source_window(part.geobox, geobox)) for part in source.parts]
+    windows = [(part, _pixels_under(part.geobox, geobox)) for part in source.parts]
     return all(window is None or is_blank(part, window) for part, window in windows)
+
+
+def _pixels_under(file: GeoBox, grid: GeoBox) -> Window | None:
+    """Return the pixels of a file under a grid: just those, where the two are not turned against each other."""
+    maps = axis_maps(file, grid)
+    if maps is None:
+        return source_window(file, grid)
+    (top, bottom), (left, right) = (axis.reach() for axis in maps)
+    return Window(top, left, bottom - top, right - left) if bottom > top and right > left else None
 
 
 def load_pixels(source: Source, grid: GeoBox, tell: Tell | None = None) -> np.ndarray:

@@ -9,8 +9,11 @@ import sys
 YOUNG = 1
 """Generation of objects up to which circles of references are looked for: in all of what torch and its
 like have made it takes a quarter of a second, and a run has eight steps."""
-_ARENA_MAX = -8
-"""How glibc's `mallopt` calls the most heaps there are."""
+ONE_HEAP = {"ARENA_MAX": 1, "MMAP_THRESHOLD": 32 << 20, "TRIM_THRESHOLD": 128 << 20}
+"""How glibc is told to keep memory: in one heap, arrays below 32 MB inside it, and up to 128 MB that are free at its
+end. As it comes, one heap shrinks and grows with every layer of a network, which takes longer by a seventh."""
+_NUMBERS = {"ARENA_MAX": -8, "MMAP_THRESHOLD": -3, "TRIM_THRESHOLD": -1}
+"""What glibc's `mallopt` calls these."""
 
 
 def share_heap() -> None:
@@ -22,7 +25,14 @@ def share_heap() -> None:
     if sys.platform == "linux":
         option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if option is not None:
-            option(_ARENA_MAX, 1)
+            for name, value in ONE_HEAP.items():
+                option(_NUMBERS[name], value)
+
+
+def one_heap_environment() -> dict[str, str]:
+    """Return the environment in which a process begins with that."""
+    names = {"ARENA_MAX": "MALLOC_ARENA_MAX"}
+    return {names.get(n, f"MALLOC_{n}_"): str(value) for n, value in ONE_HEAP.items()}
 
 
 def give_back() -> None:

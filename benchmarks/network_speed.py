@@ -2,7 +2,7 @@
 
     python benchmarks/network_speed.py [--threads 2] [--precision auto] [--busy]
 
-With batches as the main job has them, a batch a thread. `--busy` counts the processor's seconds,
+With batches and memory as the main job has them, a batch a thread. `--busy` counts the processor's seconds,
 shared by the threads, instead of the clock's: for a machine that has other work.
 
 First per pixel that goes into a network once. Then per pixel of an 8-bit RGB scene as the main job
@@ -22,6 +22,7 @@ import torch
 
 import geosam
 from geosam.coarse import NETWORK_BATCH
+from geosam.heap import share_heap
 from geosam.loading import sized
 from geosam.models.coarse import COARSE_OVERLAP_PX, COARSE_TILE_PX, load_learned
 from geosam.options import Options
@@ -53,6 +54,7 @@ def seconds_per_pixel(
 
 def measure(threads: int, precision: str, busy: bool) -> dict[str, float]:
     """Return the seconds a pixel of each network."""
+    share_heap()
     torch.set_num_threads(1)
     coarse = load_learned(precision=precision)
     model = geosam.load_model(precision=precision)

@@ -28,7 +28,7 @@ class KeptPixels:
     """Pixels on disk, and how any part of the scene is looked at with them: an :data:`geosam.views.Around`."""
 
     ledger: Ledger
-    """Blocks, (band, y, x); one value a band where there are no data."""
+    """Blocks, (band, y, x); a single NaN where there are no data."""
     blocks: Blocks
     """Where they lie on the model's grid."""
     around: Around

@@ -92,6 +92,7 @@ def bare_seconds(folder: Path, model: Any, batches: list[list[Any]]) -> float:
     """Read a stored tile for each prompt, decode, blend and write: the seconds that takes."""
     import xarray as xr
 
+    from geosam.cores import shared_cores
     from geosam.models.features import from_half
     from geosam.options import Options
     from geosam.tiles import blend_weights
@@ -110,7 +111,9 @@ def bare_seconds(folder: Path, model: Any, batches: list[list[Any]]) -> float:
         maps = {n: np.stack([store[n][r, c].values for r, c in part]) for n in names}
         return model.decode(from_half(maps, model), prompts)[0]
 
-    with store, shared_threads(Options(), model) as crew, ThreadPoolExecutor(crew.workers) as pool:
+    with shared_threads(Options(), model) as crew:
+        threads = crew.at_once(with_model=True)
+    with store, shared_cores(threads), ThreadPoolExecutor(threads) as pool:
         started = clock()
         for part, logits in zip(there, pool.map(decode, there, batches), strict=True):
             for (row, col), tile in zip((part - first) * stride, logits, strict=True):

@@ -43,7 +43,13 @@ class Anew:
         return partial(_widened, step=step, around=self.around, margin=margin, on=on)
 
     def mosaic(
-        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+        self,
+        lay: Lay,
+        grid: TileGrid,
+        per_side: int,
+        name: str,
+        on: str = "working",
+        with_model: bool = False,
     ) -> Step:
         """Return a step that answers the groups a part touches, their tiles whole."""
         return self.raster(partial(_blended, lay=lay, on=on), name, grid.size, on)

@@ -57,8 +57,9 @@ class Cluster:
         items: Iterable[Any],
         bar: Bar,
         needs: Needs = nothing,
+        with_model: bool = False,
     ) -> list[Any]:
-        """Do pieces of work; see :class:`geosam.crew.Crew`.
+        """Do pieces of work, as many at a time as workers have threads; see :class:`geosam.crew.Crew`.
 
         Raises
         ------

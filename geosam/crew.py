@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from geosam.cores import shared_cores
 from geosam.errors import GeosamWarning
 from geosam.heap import give_back
 from geosam.progress import Bar
@@ -39,6 +40,7 @@ class Crew(Protocol):
         items: Iterable[Any],
         bar: Bar,
         needs: Needs = nothing,
+        with_model: bool = False,
     ) -> list[Any]:
         """Call a function with each item, and return what it gives, in their order.
 
@@ -52,6 +54,8 @@ class Crew(Protocol):
             Shows how far it is.
         needs
             What an item must wait for.
+        with_model
+            Whether items go through the model, which may be too large for several of them at a time.
 
         Raises
         ------
@@ -66,6 +70,12 @@ class Threads:
 
     workers: int
     """How many work side by side."""
+    models: int | None = None
+    """How many of them, where items go through the model; all without it."""
+
+    def at_once(self, with_model: bool) -> int:
+        """Return how many pieces of work are done at a time."""
+        return self.models if with_model and self.models is not None else self.workers
 
     @property
     def most(self) -> int:
@@ -78,12 +88,14 @@ class Threads:
         items: Iterable[Any],
         bar: Bar,
         needs: Needs = nothing,
+        with_model: bool = False,
     ) -> list[Any]:
         """Do pieces of work; see :class:`Crew`."""
         flying: dict[Any, int] = {}
+        threads = self.at_once(with_model)
         try:
             # The pool is waited for, whatever ends the work.
-            with ThreadPoolExecutor(self.workers) as pool:
+            with shared_cores(threads), ThreadPoolExecutor(threads) as pool:
                 try:
                     return results(
                         lambda item: pool.submit(function, item),

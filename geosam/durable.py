@@ -64,9 +64,15 @@ class Keep(Protocol):
         """Return the same step, done once, or still lazy."""
 
     def mosaic(
-        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+        self,
+        lay: Lay,
+        grid: TileGrid,
+        per_side: int,
+        name: str,
+        on: str = "working",
+        with_model: bool = False,
     ) -> Step:
-        """Return the step that gives the blended logits of the groups of a grid."""
+        """Return the step that gives the blended logits of the groups of a grid; see :class:`geosam.crew.Crew`."""
 
     def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> Draw:
         """Return what gives the prompts of each group, drawn once, or to be drawn."""
@@ -119,7 +125,13 @@ class Lazy:
         return partial(_cut, values=step(self.looks), on=on)
 
     def mosaic(
-        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+        self,
+        lay: Lay,
+        grid: TileGrid,
+        per_side: int,
+        name: str,
+        on: str = "working",
+        with_model: bool = False,
     ) -> Step:
         """Return a step that gives the blended logits of the whole, lazily."""
         return partial(_cut, values=on_grid(blended(lay(self.looks)), grid.geobox), on=on)
@@ -194,7 +206,13 @@ class Durable:
         return kept
 
     def mosaic(
-        self, lay: Lay, grid: TileGrid, per_side: int, name: str, on: str = "working"
+        self,
+        lay: Lay,
+        grid: TileGrid,
+        per_side: int,
+        name: str,
+        on: str = "working",
+        with_model: bool = False,
     ) -> Kept:
         """Answer the groups that are not kept yet, and blend them."""
         groups, answers = group_tiles(grid, per_side), self.answers(name)
@@ -213,7 +231,7 @@ class Durable:
         done = 2 * len(groups) - len(asked) - len(missing)
         with self._count(name, len(stages) + done, done) as bar:
             items = ((stage.kind, *_with_near(groups, stage.index)) for stage in stages)
-            self.crew.do(advance, items, bar, lambda number: stages[number].needs)
+            self.crew.do(advance, items, bar, lambda number: stages[number].needs, with_model)
         return kept
 
     def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> KeptPrompts:
@@ -245,7 +263,8 @@ class Durable:
     def collect(
         self, lay: Callable[[Looks, TileGroup], Work], grid: TileGrid, per_side: int, name: str
     ) -> Ledger:
-        """Do what there is to do with the groups that are not done, and return what they gave.
+        """Do what there is to do with the groups that are not done, which goes through the model, and return what
+        they gave.
 
         Parameters
         ----------
@@ -261,7 +280,7 @@ class Durable:
         make = partial(
             _work_on_group, lay=lay, around=self.views.around, grid=grid.geobox, ledger=ledger
         )
-        self._fill(ledger, sorted(groups), make, name, groups)
+        self._fill(ledger, sorted(groups), make, name, groups, with_model=True)
         return ledger
 
     def answers(self, name: str) -> Answers:
@@ -275,12 +294,14 @@ class Durable:
         make: Callable[[Any], None],
         name: str,
         items: Mapping[Index, Any] | None = None,
+        with_model: bool = False,
     ) -> None:
         """Make the blocks of a ledger that are not in it, from their indices or what these stand for."""
         done = ledger.finished()
         missing = [index for index in indices if index not in done]
         with self._count(name, len(indices), len(done)) as bar:
-            self.crew.do(make, (index if items is None else items[index] for index in missing), bar)
+            asked = (index if items is None else items[index] for index in missing)
+            self.crew.do(make, asked, bar, with_model=with_model)
 
     @contextmanager
     def _count(self, name: str, total: int, done: int) -> Iterator[Bar]:

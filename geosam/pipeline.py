@@ -255,7 +255,7 @@ def segment_prepared(prepared: Prepared, keep: Keep, name: str = SEGMENT) -> Ste
     speaks beside the model.
     """
     lay = partial(lay_out, what=tiles_of(prepared, keep, name))
-    logits = keep.mosaic(lay, prepared.grid, prepared.per_side, name)
+    logits = keep.mosaic(lay, prepared.grid, prepared.per_side, name, with_model=True)
     evidence = prepared.prompts.evidence
     return logits if evidence is None else partial(_with_evidence, logits=logits, evidence=evidence)
 

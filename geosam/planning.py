@@ -21,6 +21,7 @@ from odc.geo.geobox import GeoBox
 from scipy.special import expit
 
 from geosam.anew import read_part
+from geosam.cores import shared_cores
 from geosam.decision import Decision, decide
 from geosam.durable import Lazy, part_of
 from geosam.embeddings import stored_bytes
@@ -120,7 +121,7 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     full = with_data(grid, groups, views)
     wet = likely_wet(full, grid, groups, views, decision, chosen)
     kinds = [{i: n for i, n in full.items() if (i in wet) is kind} for kind in (True, False)]
-    with shared_threads(chosen, loaded):
+    with shared_threads(chosen, loaded) as crew, shared_cores(crew.at_once(with_model=True)):
         lay = layer(views, grid, groups, chosen, loaded, decision)
         looks = [look(lay, kind, chosen) for kind in kinds if kind]
     minutes = (opening + sum(seen.seconds for seen in looks)) / 60

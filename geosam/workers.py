@@ -71,15 +71,13 @@ def _side_by_side(model: Model, cores: int) -> int:
 
 
 @contextmanager
-def shared_threads(options: Options, model: Model) -> Iterator[Crew]:
-    """Share the cores between workers and torch for the time of a run, so that they do not fight."""
+def shared_threads(options: Options, model: Model) -> Iterator[Threads]:
+    """Share the cores between the threads of this process for the time of a run: a large network takes them all
+    for what goes through it, and nothing else does.
+    """
     import torch
 
-    before = torch.get_num_threads()
-    workers = options.workers or _side_by_side(model, before)
-    torch.set_num_threads(max(1, before // workers))
-    try:
-        with dask.config.set(scheduler="threads", num_workers=workers):
-            yield Threads(workers)
-    finally:
-        torch.set_num_threads(before)
+    cores = torch.get_num_threads()
+    crew = Threads(options.workers or cores, options.workers or _side_by_side(model, cores))
+    with dask.config.set(scheduler="threads", num_workers=crew.workers):
+        yield crew

@@ -1,6 +1,7 @@
 """Blocks kept on disk are those that one lazy graph gives, whoever makes them and in whatever bands."""
 
 import gc
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -8,6 +9,7 @@ from functools import partial
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from test_mosaic import BOX, field_of
@@ -203,6 +205,22 @@ def test_no_more_work_is_handed_out_than_a_few_pieces_a_worker():
     results = Threads(2).do(lambda n: done.append(n) or n * n, items(), SILENT)
     assert results == [n * n for n in range(50)]
     assert max(n - k for n, k in enumerate(taken)) <= 9
+
+
+def test_fewer_pieces_of_work_go_through_a_large_model_at_a_time():
+    crew, cores = Threads(3, models=1), torch.get_num_threads()
+    running, most, together = set(), [], threading.Barrier(3, timeout=10)
+
+    def alone(number):
+        running.add(number)
+        most.append((len(running), torch.get_num_threads()))
+        time.sleep(0.001)
+        running.discard(number)
+
+    crew.do(alone, range(9), SILENT, with_model=True)
+    assert set(most) == {(1, cores)}
+    assert len(set(crew.do(lambda number: together.wait(), range(9), SILENT))) == 3
+    assert torch.get_num_threads() == cores
 
 
 def test_a_piece_of_work_waits_for_what_it_needs():

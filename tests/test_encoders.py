@@ -7,7 +7,7 @@ from test_models import scramble, tiny_sam, tiny_sam2
 from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionEncoder
 
-from geosam.models import attention, hiera, vit
+from geosam.models import attention, cache_parts, hiera, vit
 from geosam.models.token_windows import join, split
 
 
@@ -31,11 +31,15 @@ def odd_sam():
     return scramble(SamVisionEncoder(config))
 
 
-@pytest.fixture(params=["whole", "in pieces"])
+@pytest.fixture(params=["whole", "pictures", "heads", "queries"])
 def pieces(request, monkeypatch):
-    """Attention all at once, and cut into as small pieces as there are."""
-    if request.param == "in pieces":
-        monkeypatch.setitem(attention.BLOCK_BYTES, "cpu", 100)
+    """Attention and layers all at once, and cut ever smaller."""
+    # Windows of 16 tokens and two heads, in float32: a window's weights take 2 kB, a head's 1 kB.
+    most = {"pictures": 5000, "heads": 1500, "queries": 1}.get(request.param)
+    if most is not None:
+        monkeypatch.setitem(attention.BLOCK_BYTES, "cpu", most)
+        monkeypatch.setattr(attention, "BIAS_BYTES", most)
+        monkeypatch.setattr(cache_parts, "PART_BYTES", most)
 
 
 @pytest.mark.usefixtures("pieces")
@@ -76,7 +80,8 @@ def test_a_batch_is_embedded_as_its_pictures_are(monkeypatch):
     network = scramble(tiny_sam2())
     with torch.inference_mode():
         together = hiera.embed(network, pictures(3, 64))
-        monkeypatch.setattr(hiera, "BLOCK_BYTES", 1)
+        monkeypatch.setattr(hiera, "PART_BYTES", 1)
+        monkeypatch.setattr(cache_parts, "PART_BYTES", 1)
         apart = hiera.embed(network, pictures(3, 64))
     for mine, theirs in zip(apart, together, strict=True):
         torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=1e-6)

@@ -1,5 +1,7 @@
 """The whole way from a raster to outlines, with a model whose answer is known exactly."""
 
+import threading
+import time
 from dataclasses import dataclass, field
 
 import geopandas as gpd
@@ -118,6 +120,28 @@ def test_no_tile_of_an_empty_half_is_encoded(tmp_path):
     assert sum(model.encoded) == report.tiles["done"]
     assert (mask[:, 256:] == 255).all()
     assert (mask[:, :256] != 255).all()
+
+
+def test_a_large_model_sees_one_group_at_a_time_and_says_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("geosam.segmentation.GROUP_PX", 96)
+    path = save(scene_of(sinuous_river_mask((320, 320))), tmp_path / "scene.tif")
+    busy, most = set(), []
+
+    class Slow(Darkness):
+        def encode(self, pixels):
+            busy.add(threading.get_ident())
+            most.append(len(busy))
+            time.sleep(0.01)
+            busy.discard(threading.get_ident())
+            return super().encode(pixels)
+
+    _, small = run(path, tmp_path, "small", model=Slow())
+    assert len(most) > 4
+    most.clear()
+    monkeypatch.setattr("geosam.workers.THREADED_TILE_PX", 32)
+    _, large = run(path, tmp_path, "large", model=Slow())
+    assert set(most) == {1}
+    assert (large == small).all()
 
 
 def test_two_crops_agree_on_what_they_share(tmp_path):

@@ -6,17 +6,23 @@ as large as the weights themselves, and most of the time goes into making and ad
 if each query carries its own products with the vectors behind its channels, and each key ones where its
 row and its column are: then the weights of both come out of one product of queries and keys.
 
-In float32 the bias is added, as transformers adds it, for some queries at a time: there a
+In float32 the bias is added, as transformers adds it, for some queries of one head at a time: there a
 product of three times the channels takes longer than it saves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch.nn import functional
 
+from geosam.models.cache_parts import joined
+
 BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 1 << 28}
 """Of attention weights that are made at a time: on a processor they stay in its cache until they are used."""
+BIAS_BYTES = 4 << 20
+"""Of a bias that is written out at a time on a processor: with fewer queries torch's kernel takes a third longer."""
 
 
 def attend(
@@ -67,7 +73,7 @@ def attend_by_place(
         (n, heads, side * side, side): what a query adds for each row, and for each column, of keys.
     """
     if query.dtype == torch.float32:
-        return _by_rows(query, key, value, down, across)
+        return _with_bias(query, key, value, down, across)
     side = down.shape[-1]
     scaled = query * query.shape[-1] ** -0.5
     one = torch.eye(side, dtype=key.dtype, device=key.device)
@@ -93,18 +99,36 @@ def _by_products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) ->
     row_bytes = key.shape[1] * query.element_size()
     together = max(1, _block_bytes(query) // (row_bytes * query.shape[1]))
     rows = max(1, _block_bytes(query) // row_bytes)
-    parts = zip(*(part.split(together) for part in (query, key, value)), strict=True)
-    return _joined(
+    parts = _split((query, key, value), together, 0)
+    return joined(
         [
-            _joined([(some @ k.mT).softmax(dim=-1) @ v for some in q.split(rows, dim=1)], dim=1)
+            joined([(some @ k.mT).softmax(dim=-1) @ v for some in q.split(rows, dim=1)], dim=1)
             for q, k, v in parts
         ]
     )
 
 
-def _joined(parts: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
-    """Put parts together; one alone is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+def _with_bias(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    down: torch.Tensor,
+    across: torch.Tensor,
+) -> torch.Tensor:
+    """Mix values of (n, heads, tokens, channels) with the bias written out, for some of n, some heads or some
+    queries at a time.
+    """
+    row_bytes = key.shape[2] * query.element_size()
+    most = BIAS_BYTES if query.device.type == "cpu" else _block_bytes(query)
+    heads = max(1, most // (row_bytes * query.shape[2]))
+    pictures = max(1, heads // query.shape[1])
+    rows = max(1, most // row_bytes)
+    return joined(
+        [
+            joined([_by_rows(q, k, v, d, a, rows) for q, k, v, d, a in _split(some, heads, 1)], 1)
+            for some in _split((query, key, value, down, across), pictures, 0)
+        ]
+    )
 
 
 def _by_rows(
@@ -113,14 +137,19 @@ def _by_rows(
     value: torch.Tensor,
     down: torch.Tensor,
     across: torch.Tensor,
+    rows: int,
 ) -> torch.Tensor:
-    row_bytes = query[:, :, 0, 0].numel() * key.shape[2] * query.element_size()
-    rows = max(1, _block_bytes(query) // row_bytes)
-    parts = zip(*(part.split(rows, dim=2) for part in (query, down, across)), strict=True)
     mixed = [
         functional.scaled_dot_product_attention(
             q, key, value, attn_mask=(d[..., None] + a[..., None, :]).flatten(3)
         )
-        for q, d, a in parts
+        for q, d, a in _split((query, down, across), rows, 2)
     ]
-    return _joined(mixed, dim=2)
+    return joined(mixed, dim=2)
+
+
+def _split(
+    tensors: Sequence[torch.Tensor], step: int, dim: int
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Split tensors alike."""
+    return zip(*(tensor.split(step, dim) for tensor in tensors), strict=True)

@@ -9,17 +9,15 @@ and thinned out by the decoder's first layers; both steps are linear, so here th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from geosam.models.attention import attend
+from geosam.models.cache_parts import PART_BYTES, in_parts
 from geosam.models.token_windows import join, split
-
-BLOCK_BYTES = 8 << 20
-"""Of the widest layer of a block, in float32, that are made at a time on a processor, but for one row of windows at
-least: a pair of tiles takes 33 MB more in the first blocks of river-tiny at once, and no less time."""
 
 
 def embed(network: Any, pixels: torch.Tensor) -> list[torch.Tensor]:
@@ -77,10 +75,7 @@ def _by_parts(block: Any, tokens: torch.Tensor) -> torch.Tensor:
     row_bytes = 3 * block.dim_out * width * tokens.element_size()
     rows = _rows_at_once(block.window_size, height, width, row_bytes)
     strips = tokens.reshape(-1, rows, width, channels)
-    parts = [
-        _block(block, some) for some in strips.split(max(1, BLOCK_BYTES // (rows * row_bytes)))
-    ]
-    made = parts[0] if len(parts) == 1 else torch.cat(parts)
+    made = in_parts(partial(_block, block), strips, 3 * block.dim_out)
     return made.reshape(n, -1, *made.shape[2:])
 
 
@@ -89,7 +84,7 @@ def _rows_at_once(side: int, height: int, width: int, row_bytes: int) -> int:
     if not side or height % side or width % side:
         return height
     down = height // side
-    most = max(1, BLOCK_BYTES // (side * row_bytes))
+    most = max(1, PART_BYTES // (side * row_bytes))
     return side * max(k for k in range(1, down + 1) if down % k == 0 and k <= most)
 
 

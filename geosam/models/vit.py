@@ -5,11 +5,13 @@ Kirillov et al. 2023, Segment Anything, https://arxiv.org/abs/2304.02643.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
 from geosam.models.attention import attend, attend_by_place
+from geosam.models.cache_parts import in_parts
 from geosam.models.token_windows import join, split
 
 
@@ -39,10 +41,17 @@ def _layer(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
     side, shape = layer.window_size, (tokens.shape[1], tokens.shape[2])
     normed = layer.layer_norm1(tokens)
     if side:
-        mixed = join(_attention(layer.attn, split(normed, side)), shape)
+        attend_near = partial(_attention, layer.attn)
+        mixed = in_parts(attend_near, split(normed, side), 3 * tokens.shape[-1])
+        tokens = tokens + join(mixed, shape)
     else:
-        mixed = _attention(layer.attn, normed)
-    tokens = tokens + mixed
+        tokens = tokens + _attention(layer.attn, normed)
+    flat = in_parts(partial(_perceive, layer), tokens.flatten(0, 2), layer.mlp.lin1.out_features)
+    return flat.reshape(tokens.shape)
+
+
+def _perceive(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Add to each of (n, channels) what a layer makes of it alone."""
     return tokens + layer.mlp(layer.layer_norm2(tokens))
 
 

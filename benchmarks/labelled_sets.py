@@ -4,9 +4,10 @@ chips with near infrared also what the learned network prompts.
     python benchmarks/labelled_sets.py --data ../shared/data [--most 60] [--split val] [--sets dubai]
 
 The median IoU over images with at least 1 % water, and the share of false water over the others;
-unknown pixels are out. Beside it the same of the coarse mask that the answer was prompted from,
-boundary F1 at 2 px of both, and the calibration error within 8 px of a bank. The images have no CRS:
-each set is laid on a made-up grid of its stated pixel size.
+unknown pixels are out. Beside it the same of the coarse mask that the answer was prompted from and, where
+an index is chosen, of what that alone finds by its threshold; boundary F1 at 2 px of the answer and the
+coarse mask, and the calibration error within 8 px of a bank. The images have no CRS: each set is laid on a
+made-up grid of its stated pixel size.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from odc.geo.xr import xr_coords
 
 import geosam
 from geosam.calibration import calibration_error
+from geosam.coarse import finish, index_logits
+from geosam.decision import decide
 from geosam.durable import Lazy
 from geosam.options import Options
 from geosam.pipeline import prepare, segment_prepared
@@ -118,13 +121,27 @@ def segment_image(
     return dask.compute(water, coarse)
 
 
+def index_alone(scene: xr.DataArray, prompts: str = "auto") -> np.ndarray | None:
+    """Return where the index that a run would choose lies on the water's side of its threshold, (y, x) uint8 with 255
+    where unknown; None where it would choose none.
+    """
+    decision = decide(view_array(scene), Options(prompts=prompts))
+    if decision.index is None or decision.threshold is None:
+        return None
+    logits = index_logits(scene, decision.index, decision.threshold)
+    return finish(logits.data > 0, scene).values
+
+
 def rate(data: Path, kind: LabelledSet, model: Model, split: str, most: int) -> str:
     """Return one row of the table."""
     names = names_of(data, kind.folder, split)
     names = names[:: max(1, -(-len(names) // most))]
-    finals, coarses, waters, labels = [], [], [], []
+    finals, coarses, indices, waters, labels = [], [], [], [], []
     for name in names:
         scene, label = read_image(data, kind, name)
+        by_index = index_alone(scene, kind.prompts)
+        if by_index is not None:
+            indices.append(score_label(by_index, label, name=name))
         water, coarse = segment_image(scene, model, kind.prompts)
         finals.append(score_label(as_label(water), label, name=name))
         coarses.append(score_label(as_label(coarse), label, name=name))
@@ -138,7 +155,9 @@ def rate(data: Path, kind: LabelledSet, model: Model, split: str, most: int) -> 
         f"{both[0][0].median:.3f}",
         f"{both[0][0].lower_quartile:.3f}",
     ]
-    cells += [f"{both[0][1].median:.3f}", f"{both[1][0].median:.3f}", f"{both[1][1].median:.3f}"]
+    cells += [f"{both[0][1].median:.3f}"]
+    cells += [f"{summarise(indices).wet['iou'].median:.3f}" if indices else ""]
+    cells += [f"{both[1][0].median:.3f}", f"{both[1][1].median:.3f}"]
     cells += [f"{calibration_error(waters, labels):.3f}", f"{final.n_dry}"]
     cells += [f"{final.false_water_mean:.3f}", f"{final.false_water_90th:.3f}"]
     return f"| {' | '.join(cells).replace('nan', '')} |"
@@ -163,10 +182,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     model = geosam.load_model(arguments.model)
     print(
-        "| data set | wet images | median IoU | lower quartile | coarse IoU | boundary F1 | coarse "
-        "boundary F1 | calibration error | dry images | false water, mean | 90th percentile |"
+        "| data set | wet images | median IoU | lower quartile | coarse IoU | index alone | boundary F1 | "
+        "coarse boundary F1 | calibration error | dry images | false water, mean | 90th percentile |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for kind in (kind for kind in SETS if arguments.sets in kind.title):
         print(rate(arguments.data, kind, model, arguments.split, arguments.most), flush=True)
 

@@ -1,6 +1,8 @@
-"""The main job from end to end against its encoder alone, with a ViT-B, on a synthetic RGB scene.
+"""The main job from end to end against its encoder alone, with a ViT-B, on a synthetic scene.
 
-    python benchmarks/bare_encoder.py [--tiles 2] [--model FOLDER] [--rounds 1]
+    python benchmarks/bare_encoder.py [--tiles 2] [--model FOLDER] [--rounds 1] [--rgb]
+
+With near infrared, or, `--rgb`, in colours alone, where the learned network looks at all of the scene four times.
 
 The job reads, finds the coarse mask, prompts, encodes, decodes, blends, writes and draws outlines. The loop
 encodes as many tiles of random pixels with the same batches, threads and number format. Both in one
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=2, help="tiles a side")
     parser.add_argument("--model", help="a checkpoint; a ViT-B with random weights without it")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rgb", action="store_true", help="a scene without near infrared")
     arguments = parser.parse_args()
     import geosam
     from geosam.loading import sized
@@ -52,7 +55,7 @@ def main() -> None:
         folder = Path(name)
         model = geosam.load_model(arguments.model or str(write_vit_b(folder / "vit-b")))
         side = arguments.tiles * (model.size - model.size // 4)
-        scene = Path(write_scene(folder, shape=(side, side), seed=1, nir=False)[0])
+        scene = Path(write_scene(folder, shape=(side, side), seed=1, nir=not arguments.rgb)[0])
         batch = sized(Options(), model).batch_size or 1
         encode_tiles(model, 1, 1)
         print(f"{'':22} {'clock, s':>9} {'processor, s':>13} {'tiles':>6}")

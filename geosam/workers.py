@@ -14,9 +14,9 @@ from geosam.job import Job
 from geosam.options import Options
 from geosam.types import Model
 
-THREADED_TILE_PX = 512
-"""Up to this input size tiles run side by side on one thread each; a larger network uses all
-threads for one batch, because its activations would not fit several times."""
+LARGE_AT_ONCE = 2
+"""Pieces of work at a time that a large network is in, each with its share of the cores: what one of them has to
+read, blend and keep does not stop the other. More would not fit into memory."""
 DEVICE_THREADS = 2
 """Pieces of work at a time for each GPU: one is read or written while the other is computed."""
 
@@ -63,18 +63,18 @@ def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], i
 
 
 def _side_by_side(model: Model, cores: int) -> int:
-    """Return how many pieces of work are done at a time in a process."""
+    """Return how many pieces of work that use the model are done at a time in a process."""
+    from geosam.models.memory import SMALL_PX
+
     device = getattr(getattr(model, "placement", None), "device", None)
     if device is not None and device.type != "cpu":
         return DEVICE_THREADS
-    return cores if model.size <= THREADED_TILE_PX else 1
+    return cores if model.size <= SMALL_PX else min(LARGE_AT_ONCE, cores)
 
 
 @contextmanager
 def shared_threads(options: Options, model: Model) -> Iterator[Threads]:
-    """Share the cores between the threads of this process for the time of a run: a large network takes them all
-    for what goes through it, and nothing else does.
-    """
+    """Share the cores between the threads of this process for the time of a run."""
     import torch
 
     cores = torch.get_num_threads()

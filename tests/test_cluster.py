@@ -236,7 +236,8 @@ def test_small_models_share_the_cores_and_large_ones_and_gpus_do_not():
         return type("Placed", (), {"placement": placement, "size": size})
 
     assert _side_by_side(on("cpu"), 8) == 8
-    assert _side_by_side(on("cpu", 1024), 8) == 1
+    assert _side_by_side(on("cpu", 1024), 8) == 2
+    assert _side_by_side(on("cpu", 1024), 1) == 1
     assert _side_by_side(on("cuda"), 8) == DEVICE_THREADS
 
 

@@ -149,6 +149,9 @@ def test_the_batch_is_what_the_memory_allows(monkeypatch):
     assert power_of_two(1e9) == MOST_BATCH
     model = Recorder()
     assert batch_size_for(model) == 2  # no device, or a processor
+    large = Recorder()
+    large.size = 1024
+    assert batch_size_for(large) == 1
     model.placement = type("Placement", (), {"device": torch.device("cuda", 0)})
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8_000, 10_000))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)

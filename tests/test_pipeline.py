@@ -122,7 +122,7 @@ def test_no_tile_of_an_empty_half_is_encoded(tmp_path):
     assert (mask[:, :256] != 255).all()
 
 
-def test_a_large_model_sees_one_group_at_a_time_and_says_the_same(tmp_path, monkeypatch):
+def test_a_large_model_sees_few_groups_at_a_time_and_says_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("geosam.segmentation.GROUP_PX", 96)
     path = save(scene_of(sinuous_river_mask((320, 320))), tmp_path / "scene.tif")
     busy, most = set(), []
@@ -138,7 +138,8 @@ def test_a_large_model_sees_one_group_at_a_time_and_says_the_same(tmp_path, monk
     _, small = run(path, tmp_path, "small", model=Slow())
     assert len(most) > 4
     most.clear()
-    monkeypatch.setattr("geosam.workers.THREADED_TILE_PX", 32)
+    monkeypatch.setattr("geosam.models.memory.SMALL_PX", 32)
+    monkeypatch.setattr("geosam.workers.LARGE_AT_ONCE", 1)
     _, large = run(path, tmp_path, "large", model=Slow())
     assert set(most) == {1}
     assert (large == small).all()

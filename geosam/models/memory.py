@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 CPU_BATCH = 2
-"""On a processor more tiles at once are not faster."""
+"""Tiles at once on a processor: more are not faster."""
+SMALL_PX = 512
+"""Networks of a larger input take one tile at once there: two are not faster, and need more memory."""
 MOST_BATCH = 16
 """A GPU is busy with that many."""
 SHARE = 0.25
@@ -25,7 +27,7 @@ def batch_size_for(model: Any) -> int:
     """
     device = getattr(getattr(model, "placement", None), "device", None)
     if device is None or device.type != "cuda":
-        return CPU_BATCH
+        return CPU_BATCH if model.size <= SMALL_PX else 1
     free, _ = torch.cuda.mem_get_info(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

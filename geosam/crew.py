@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from rasterio.errors import NotGeoreferencedWarning
 
 from geosam.cores import shared_cores
 from geosam.errors import GeosamWarning
@@ -95,7 +98,7 @@ class Threads:
         threads = self.at_once(with_model)
         try:
             # The pool is waited for, whatever ends the work.
-            with shared_cores(threads), ThreadPoolExecutor(threads) as pool:
+            with unplaced(), shared_cores(threads), ThreadPoolExecutor(threads) as pool:
                 try:
                     return results(
                         lambda item: pool.submit(function, item),
@@ -109,6 +112,18 @@ class Threads:
                         future.cancel()
         finally:
             give_back()
+
+
+@contextmanager
+def unplaced() -> Iterator[None]:
+    """Let nobody be warned of rasters that lie nowhere on Earth.
+
+    rasterio makes some in memory, and quiets this warning for as long as that takes. When two threads do it at a time, one
+    puts filters of warnings back that the other still needs: within this, all that they put back are quiet.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def results(

@@ -3,12 +3,14 @@
 import gc
 import threading
 import time
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import dask.array as da
 import numpy as np
 import pytest
+import rasterio.features
 import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -205,6 +207,17 @@ def test_no_more_work_is_handed_out_than_a_few_pieces_a_worker():
     results = Threads(2).do(lambda n: done.append(n) or n * n, items(), SILENT)
     assert results == [n * n for n in range(50)]
     assert max(n - k for n, k in enumerate(taken)) <= 9
+
+
+def test_threads_that_make_polygons_at_once_warn_of_nothing():
+    def polygons(number):
+        mask = np.random.default_rng(number).integers(0, 2, (60, 60), dtype=np.uint8)
+        return len(list(rasterio.features.shapes(mask)))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert all(Threads(4).do(polygons, range(200), SILENT))
+    assert caught == []
 
 
 def test_fewer_pieces_of_work_go_through_a_large_model_at_a_time():

@@ -112,7 +112,7 @@ def bare_seconds(folder: Path, model: Any, batches: list[list[Any]]) -> float:
         return model.decode(from_half(maps, model), prompts)[0]
 
     with shared_threads(Options(), model) as crew:
-        threads = crew.at_once(with_model=True)
+        threads = crew.at_once(len(batches))
     with store, shared_cores(threads), ThreadPoolExecutor(threads) as pool:
         started = clock()
         for part, logits in zip(there, pool.map(decode, there, batches), strict=True):

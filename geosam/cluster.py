@@ -57,7 +57,7 @@ class Cluster:
         items: Iterable[Any],
         bar: Bar,
         needs: Needs = nothing,
-        with_model: bool = False,
+        models: int = 0,
     ) -> list[Any]:
         """Do pieces of work, as many at a time as workers have threads; see :class:`geosam.crew.Crew`.
 

@@ -43,7 +43,7 @@ class Crew(Protocol):
         items: Iterable[Any],
         bar: Bar,
         needs: Needs = nothing,
-        with_model: bool = False,
+        models: int = 0,
     ) -> list[Any]:
         """Call a function with each item, and return what it gives, in their order.
 
@@ -57,8 +57,8 @@ class Crew(Protocol):
             Shows how far it is.
         needs
             What an item must wait for.
-        with_model
-            Whether items go through the model, which may be too large for several of them at a time.
+        models
+            How many items go through the model, which may be too large for many of them at a time.
 
         Raises
         ------
@@ -74,11 +74,13 @@ class Threads:
     workers: int
     """How many work side by side."""
     models: int | None = None
-    """How many of them, where items go through the model; all without it."""
+    """How many of them at most, where items go through the model; all without it."""
 
-    def at_once(self, with_model: bool) -> int:
-        """Return how many pieces of work are done at a time."""
-        return self.models if with_model and self.models is not None else self.workers
+    def at_once(self, models: int) -> int:
+        """Return how many pieces of work are done at a time, of which so many go through the model."""
+        if not models or self.models is None:
+            return self.workers
+        return min(self.models, models)
 
     @property
     def most(self) -> int:
@@ -91,11 +93,11 @@ class Threads:
         items: Iterable[Any],
         bar: Bar,
         needs: Needs = nothing,
-        with_model: bool = False,
+        models: int = 0,
     ) -> list[Any]:
         """Do pieces of work; see :class:`Crew`."""
         flying: dict[Any, int] = {}
-        threads = self.at_once(with_model)
+        threads = self.at_once(models)
         try:
             # The pool is waited for, whatever ends the work.
             with unplaced(), shared_cores(threads), ThreadPoolExecutor(threads) as pool:

@@ -121,7 +121,7 @@ def plan(scene: Any, *, model: str | Model = "river-tiny", **options: Any) -> Pl
     full = with_data(grid, groups, views)
     wet = likely_wet(full, grid, groups, views, decision, chosen)
     kinds = [{i: n for i, n in full.items() if (i in wet) is kind} for kind in (True, False)]
-    with shared_threads(chosen, loaded) as crew, shared_cores(crew.at_once(with_model=True)):
+    with shared_threads(chosen, loaded) as crew, shared_cores(crew.at_once(len(groups))):
         lay = layer(views, grid, groups, chosen, loaded, decision)
         looks = [look(lay, kind, chosen) for kind in kinds if kind]
     minutes = (opening + sum(seen.seconds for seen in looks)) / 60

@@ -230,10 +230,11 @@ def test_fewer_pieces_of_work_go_through_a_large_model_at_a_time():
         time.sleep(0.001)
         running.discard(number)
 
-    crew.do(alone, range(9), SILENT, with_model=True)
+    crew.do(alone, range(9), SILENT, models=9)
     assert set(most) == {(1, cores)}
     assert len(set(crew.do(lambda number: together.wait(), range(9), SILENT))) == 3
     assert torch.get_num_threads() == cores
+    assert [Threads(8, models=2).at_once(n) for n in (0, 1, 2, 50)] == [8, 1, 2, 2]
 
 
 def test_a_piece_of_work_waits_for_what_it_needs():

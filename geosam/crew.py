@@ -58,7 +58,8 @@ class Crew(Protocol):
         needs
             What an item must wait for.
         models
-            How many items go through the model, which may be too large for many of them at a time.
+            How many pieces of the whole work go through the model, which may be too large for many of them at a time,
+            whether or not they are among these items: in how many threads one is computed is told by its last bits.
 
         Raises
         ------

@@ -231,7 +231,8 @@ class Durable:
         done = 2 * len(groups) - len(asked) - len(missing)
         with self._count(name, len(stages) + done, done) as bar:
             items = ((stage.kind, *_with_near(groups, stage.index)) for stage in stages)
-            models = len(asked) if with_model else 0
+            # By all groups, not by those that are left: what is asked after a stop is computed in as many threads.
+            models = len(groups) if with_model else 0
             self.crew.do(advance, items, bar, lambda number: stages[number].needs, models)
         return kept
 
@@ -302,7 +303,7 @@ class Durable:
         missing = [index for index in indices if index not in done]
         with self._count(name, len(indices), len(done)) as bar:
             asked = (index if items is None else items[index] for index in missing)
-            self.crew.do(make, asked, bar, models=len(missing) if with_model else 0)
+            self.crew.do(make, asked, bar, models=len(indices) if with_model else 0)
 
     @contextmanager
     def _count(self, name: str, total: int, done: int) -> Iterator[Bar]:

@@ -98,6 +98,25 @@ def test_what_is_kept_is_not_made_again(keep):
     assert first.tobytes() == again.tobytes()
 
 
+def test_what_is_asked_after_a_stop_is_computed_in_as_many_threads(keep):
+    """The last bits of what torch computes may depend on how many there are."""
+    told = []
+
+    class Told(Threads):
+        def at_once(self, models):
+            told.append(models)
+            return super().at_once(models)
+
+    keep = replace(keep, crew=Told(2, models=2))
+    laid, groups = Laid(), group_tiles(GRID, 1)
+    keep.mosaic(laid, GRID, 1, "segment", with_model=True)
+    Ledger(keep.folder / "segment").forget(min(groups))
+    laid.asked.clear()
+    keep.mosaic(laid, GRID, 1, "segment", with_model=True)
+    assert 0 < len(laid.asked) < len(groups)
+    assert told == [len(groups)] * 2
+
+
 def test_answers_in_pieces_blend_as_the_planes_that_they_were_cut_from(tmp_path):
     rng, groups, answers = np.random.default_rng(0), group_tiles(GRID, 2), Answers(tmp_path)
     said = {}

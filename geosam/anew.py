@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geosam.durable import Draw, Lay, Learned, Lesson, Step, everywhere
+from geosam.durable import Draw, Lay, Learned, Lesson, Step, Tiling, everywhere
 from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.mosaic import blended
@@ -42,17 +42,10 @@ class Anew:
         """Return a step that does it with a margin around."""
         return partial(_widened, step=step, around=self.around, margin=margin, on=on)
 
-    def mosaic(
-        self,
-        lay: Lay,
-        grid: TileGrid,
-        per_side: int,
-        name: str,
-        on: str = "working",
-        with_model: bool = False,
-    ) -> Step:
+    def mosaic(self, lay: Lay, tiling: Tiling, name: str) -> Step:
         """Return a step that answers the groups a part touches, their tiles whole."""
-        return self.raster(partial(_blended, lay=lay, on=on), name, grid.size, on)
+        blend = partial(_blended, lay=lay, on=tiling.on)
+        return self.raster(blend, name, tiling.grid.size, tiling.on)
 
     def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> Draw:
         """Return what draws them."""

@@ -34,7 +34,7 @@ from geosam.prompts.automatic import NODATA
 from geosam.prompts.scene_prompts import ScenePrompts, to_arrays
 from geosam.sweep import Kind, sweep
 from geosam.tasks import compute, task
-from geosam.tiles import TileGrid, TileGroup, around, group_tiles
+from geosam.tiles import Groups, TileGrid, TileGroup, around, group_tiles
 from geosam.types import Window
 from geosam.views import Around, Looks, Views, covering
 
@@ -57,22 +57,33 @@ Draw = Callable[[Looks], Mapping[Index, Delayed]]
 """A part of the scene -> tasks that give the prompts of its groups, on the pixels of its working grid."""
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """The tiles that a mosaic is blended from."""
+
+    grid: TileGrid
+    """All of them."""
+    per_side: int
+    """How many a side are a group."""
+    on: str = "working"
+    """Which of the looks at the scene has their grid."""
+    with_model: bool = False
+    """Whether the model answers them, which may be too large for many groups at a time."""
+
+    @property
+    def groups(self) -> Groups:
+        """The tiles in groups."""
+        return group_tiles(self.grid, self.per_side)
+
+
 class Keep(Protocol):
     """What becomes of results that later steps read more than once."""
 
     def raster(self, step: Step, name: str, margin: int = 0, on: str = "working") -> Step:
         """Return the same step, done once, or still lazy."""
 
-    def mosaic(
-        self,
-        lay: Lay,
-        grid: TileGrid,
-        per_side: int,
-        name: str,
-        on: str = "working",
-        with_model: bool = False,
-    ) -> Step:
-        """Return the step that gives the blended logits of the groups of a grid; see :class:`geosam.crew.Crew`."""
+    def mosaic(self, lay: Lay, tiling: Tiling, name: str) -> Step:
+        """Return the step that gives the blended logits of the tiles of a grid."""
 
     def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> Draw:
         """Return what gives the prompts of each group, drawn once, or to be drawn."""
@@ -124,17 +135,10 @@ class Lazy:
         """Return a step that gives what the step gives of the whole."""
         return partial(_cut, values=step(self.looks), on=on)
 
-    def mosaic(
-        self,
-        lay: Lay,
-        grid: TileGrid,
-        per_side: int,
-        name: str,
-        on: str = "working",
-        with_model: bool = False,
-    ) -> Step:
+    def mosaic(self, lay: Lay, tiling: Tiling, name: str) -> Step:
         """Return a step that gives the blended logits of the whole, lazily."""
-        return partial(_cut, values=on_grid(blended(lay(self.looks)), grid.geobox), on=on)
+        logits = on_grid(blended(lay(self.looks)), tiling.grid.geobox)
+        return partial(_cut, values=logits, on=tiling.on)
 
     def prompts(self, draw: Draw, grid: TileGrid, per_side: int, name: str) -> Draw:
         """Return what draws them."""
@@ -205,20 +209,12 @@ class Durable:
         self._fill(kept.ledger, kept.blocks.indices(), make, name)
         return kept
 
-    def mosaic(
-        self,
-        lay: Lay,
-        grid: TileGrid,
-        per_side: int,
-        name: str,
-        on: str = "working",
-        with_model: bool = False,
-    ) -> Kept:
+    def mosaic(self, lay: Lay, tiling: Tiling, name: str) -> Kept:
         """Answer the groups that are not kept yet, and blend them."""
-        groups, answers = group_tiles(grid, per_side), self.answers(name)
+        grid, groups, answers = tiling.grid, tiling.groups, self.answers(name)
         # Logits are noise to a compressor: it would take a tenth of the time of a whole run.
         ledger = Ledger(self.folder / name, level=0)
-        kept = Kept(ledger, group_blocks(grid, groups), "float32", on)
+        kept = Kept(ledger, group_blocks(grid, groups), "float32", tiling.on)
         ask = partial(
             _keep_answer, lay=lay, around=self.views.around, grid=grid.geobox, answers=answers
         )
@@ -232,7 +228,7 @@ class Durable:
         with self._count(name, len(stages) + done, done) as bar:
             items = ((stage.kind, *_with_near(groups, stage.index)) for stage in stages)
             # By all groups, not by those that are left: what is asked after a stop is computed in as many threads.
-            models = len(groups) if with_model else 0
+            models = len(groups) if tiling.with_model else 0
             self.crew.do(advance, items, bar, lambda number: stages[number].needs, models)
         return kept
 

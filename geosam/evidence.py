@@ -24,7 +24,7 @@ from geosam.coarse import (
     without_slivers,
 )
 from geosam.decision import Decision
-from geosam.durable import Keep, Learned, Lesson, Step
+from geosam.durable import Keep, Learned, Lesson, Step, Tiling
 from geosam.grids import geobox_of
 from geosam.loading import load_network
 from geosam.mosaic import Mosaic
@@ -80,7 +80,7 @@ def learned_evidence(views: Views, decision: Decision, options: Options, keep: K
     fine, wide = (
         keep.mosaic(
             partial(_asked_network, on=on, decision=decision, network=network),
-            _network_grid(getattr(views, on)), NETWORK_GROUP, name, on,
+            Tiling(_network_grid(getattr(views, on)), NETWORK_GROUP, on), name,
         )
         for on, name in (("working", "learned"), ("wider", "learned_wider"))
     )  # fmt: skip

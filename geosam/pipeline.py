@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from geosam.anew import Anew, read_part
 from geosam.coarse import finish
 from geosam.decision import Decision, decide
-from geosam.durable import Draw, Durable, Keep, Lazy, Step, part_of
+from geosam.durable import Draw, Durable, Keep, Lazy, Step, Tiling, part_of
 from geosam.embeddings import Embeddings, Memory
 from geosam.errors import OptionError
 from geosam.evidence import EVIDENCE_PX, learned_evidence, water_evidence
@@ -255,7 +255,8 @@ def segment_prepared(prepared: Prepared, keep: Keep, name: str = SEGMENT) -> Ste
     speaks beside the model.
     """
     lay = partial(lay_out, what=tiles_of(prepared, keep, name))
-    logits = keep.mosaic(lay, prepared.grid, prepared.per_side, name, with_model=True)
+    tiling = Tiling(prepared.grid, prepared.per_side, with_model=True)
+    logits = keep.mosaic(lay, tiling, name)
     evidence = prepared.prompts.evidence
     return logits if evidence is None else partial(_with_evidence, logits=logits, evidence=evidence)
 

@@ -17,7 +17,7 @@ import geosam
 from geosam.anew import Anew, read_part
 from geosam.coarse import network_mosaic
 from geosam.decision import decide
-from geosam.durable import Lazy
+from geosam.durable import Lazy, Tiling
 from geosam.grids import geobox_of
 from geosam.options import Options
 from geosam.pipeline import prepare_own
@@ -66,7 +66,7 @@ def test_logits_of_a_part_are_those_of_the_whole(views, window, on):
     grid = TileGrid(getattr(views, on).odc.geobox, 32, 8)
     looks = views.around(views.working.odc.geobox[window.slices()])
     anew, whole = (
-        keep.mosaic(lay, grid, 2, "learned", on)(looks)
+        keep.mosaic(lay, Tiling(grid, 2, on), "learned")(looks)
         for keep in (Anew(views.around, geobox_of(views.working)), Lazy(views))
     )
     assert anew.shape == getattr(looks, on).shape[1:]

@@ -20,7 +20,7 @@ from geosam.answers import Answers
 from geosam.clock import Clock
 from geosam.coarse import finish
 from geosam.crew import Threads
-from geosam.durable import Durable, _make_block
+from geosam.durable import Durable, Tiling, _make_block
 from geosam.grids import geobox_of
 from geosam.kept import on_grid
 from geosam.ledger import Ledger
@@ -78,7 +78,7 @@ def test_a_mosaic_row_by_row_is_that_of_one_graph_and_asks_each_group_once(
 ):
     monkeypatch.setattr("geosam.crew.AHEAD", ahead)
     laid, groups = Laid(), group_tiles(GRID, 1)
-    kept = keep.mosaic(laid, GRID, 1, "segment").lazy().values
+    kept = keep.mosaic(laid, Tiling(GRID, 1), "segment").lazy().values
     assert sorted(laid.asked) == sorted(groups)
     np.testing.assert_allclose(kept, blended(Laid()(keep.views)).compute(), atol=1e-5)
     answers = keep.answers("segment")
@@ -87,13 +87,13 @@ def test_a_mosaic_row_by_row_is_that_of_one_graph_and_asks_each_group_once(
 
 def test_what_is_kept_is_not_made_again(keep):
     laid = Laid()
-    first = keep.mosaic(laid, GRID, 1, "segment").lazy().values
+    first = keep.mosaic(laid, Tiling(GRID, 1), "segment").lazy().values
     laid.asked.clear()
-    keep.mosaic(laid, GRID, 1, "segment")
+    keep.mosaic(laid, Tiling(GRID, 1), "segment")
     assert laid.asked == []
     lost = sorted(group_tiles(GRID, 1))[20]
     Ledger(keep.folder / "segment").forget(lost)
-    again = keep.mosaic(laid, GRID, 1, "segment").lazy().values
+    again = keep.mosaic(laid, Tiling(GRID, 1), "segment").lazy().values
     assert set(laid.asked) <= set(around(lost))  # nobody keeps the answers that all blocks have
     assert first.tobytes() == again.tobytes()
 
@@ -109,10 +109,10 @@ def test_what_is_asked_after_a_stop_is_computed_in_as_many_threads(keep):
 
     keep = replace(keep, crew=Told(2, models=2))
     laid, groups = Laid(), group_tiles(GRID, 1)
-    keep.mosaic(laid, GRID, 1, "segment", with_model=True)
+    keep.mosaic(laid, Tiling(GRID, 1, with_model=True), "segment")
     Ledger(keep.folder / "segment").forget(min(groups))
     laid.asked.clear()
-    keep.mosaic(laid, GRID, 1, "segment", with_model=True)
+    keep.mosaic(laid, Tiling(GRID, 1, with_model=True), "segment")
     assert 0 < len(laid.asked) < len(groups)
     assert told == [len(groups)] * 2
 
@@ -142,7 +142,7 @@ def test_answers_in_pieces_blend_as_the_planes_that_they_were_cut_from(tmp_path)
 
 
 def test_planes_are_dropped_when_no_block_needs_them(keep):
-    keep.mosaic(Laid(), GRID, 1, "segment")
+    keep.mosaic(Laid(), Tiling(GRID, 1), "segment")
     left = Ledger(keep.folder / "segment.answers" / "planes").finished()
     assert {row for row, _ in left} == {max(row for row, _ in group_tiles(GRID, 1))}
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import dask
 
 from geosam.crew import Crew, Threads
-from geosam.heap import one_heap_environment
 from geosam.job import Job
 from geosam.options import Options
 from geosam.types import Model
@@ -58,8 +57,7 @@ def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], i
     workers = options.workers or 1
     share = max(1, cores // workers)
     side_by_side = _side_by_side(model, share)
-    alone = {"OMP_NUM_THREADS": str(max(1, share // side_by_side))}
-    return [alone | one_heap_environment()] * workers, side_by_side
+    return [{"OMP_NUM_THREADS": str(max(1, share // side_by_side))}] * workers, side_by_side
 
 
 def _side_by_side(model: Model, cores: int) -> int:

@@ -1,6 +1,8 @@
 """Processes and clusters give what threads give, byte by byte, and survive the death of a worker."""
 
+import ctypes
 import os
+import resource
 import signal
 import socketserver
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import dask
 import geopandas as gpd
+import numpy as np
 import pytest
 import rasterio
 import shapely
@@ -19,11 +22,13 @@ import torch
 from distributed import Client, LocalCluster
 
 import geosam
-from geosam.cluster import AHEAD, Cluster
+from geosam.cluster import AHEAD, Cluster, local_workers
 from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
+from geosam.heap import one_heap_environment
 from geosam.models.load import load_model
 from geosam.models.resident import resident
 from geosam.options import Options
+from geosam.progress import SILENT
 from geosam.testing import FakeModel, write_scene
 from geosam.workers import DEVICE_THREADS, _local_crew, _side_by_side
 
@@ -100,6 +105,43 @@ def test_clicks_and_everything_are_answered_on_a_cluster_as_in_threads(scene, tm
     layers = [gpd.read_file(found.output, layer="segments") for found in (here, there)]
     assert layers[0].geometry.geom_equals(layers[1].geometry).all()
     assert layers[0].predicted_iou.equals(layers[1].predicted_iou)
+
+
+glibc = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library keeps memory its own way"
+)
+FREED = 200
+"""How often `pages_taken` frees what it took."""
+
+
+def pages_taken(_: object = None) -> int:
+    """Fresh pages of memory that arrays of 2 MB take, which are freed one after the other."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(FREED):
+        np.ones(1 << 18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@glibc
+def test_workers_of_a_cluster_keep_the_memory_that_layers_take_in_turns():
+    fresh = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0)
+    with fresh as local, Client(local, set_as_default=False) as client:
+        dask_alone = min(client.run(pages_taken).values())
+        told = Cluster(client).do(pages_taken, range(4), SILENT)
+    assert dask_alone > FREED * 500 > 8 * max(told)
+
+
+@glibc
+def test_local_workers_begin_with_one_heap_and_leave_the_environment(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1234567")
+    before = dict(os.environ)
+    with local_workers([{"OMP_NUM_THREADS": "1"}], 1) as crew:
+        (began,) = crew.client.run(Path("/proc/self/environ").read_text).values()
+        (threads,) = crew.client.run(os.environ.get, "OMP_NUM_THREADS").values()
+    wanted = one_heap_environment() | {"MALLOC_TRIM_THRESHOLD_": "1234567"}
+    assert {f"{name}={value}" for name, value in wanted.items()} <= set(began.split("\0"))
+    assert threads == "1"
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import geosam.training.promptable as promptable_module
 from geosam.cli.app import app
 from geosam.clock import Clock
 from geosam.errors import InputError, ModelError, OptionError, OutputError, TrainingError
+from geosam.models.checkpoint import EMBEDDED
 from geosam.models.load import load_model
 from geosam.models.network import NetworkModel
 from geosam.training.answers import answer
@@ -42,7 +44,7 @@ from geosam.training.recipe import (
     read_recipe,
 )
 from geosam.training.sample import IGNORE, Sample
-from geosam.training.scores import examine
+from geosam.training.scores import examine, figures
 from geosam.training.team import Team
 from geosam.types import PixelPrompts
 
@@ -128,6 +130,37 @@ def test_other_parts_change_what_they_say(folder, tmp_path, part):
     with torch.no_grad():
         mine = made._model.embed(SAMPLES[0].pixels[None])
     assert all(torch.allclose(answer_[name], mine[name], atol=1e-4) for name in mine)
+
+
+def test_the_seed_decides_how_adapters_begin(sam2_folder):
+    def down(seed):
+        recipe = Recipe(model=ModelRecipe(part="lora:2"), fit=replace(FIT, seed=seed))
+        free = trainee(sam2_folder, recipe)._free
+        return torch.cat([p.flatten() for name, p in sorted(free.items()) if name.endswith("down")])
+
+    first, _, again, other = down(1), torch.randn(3), down(1), down(2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_what_is_saved_takes_images_of_the_size_it_was_trained_at(tmp_path):
+    from transformers import Sam2Model
+
+    from geosam.training.saving import save_network
+
+    model = load_model("river-tiny", device="cpu", precision="fp32", tile_size=192)
+    save_network(model, EMBEDDED["river-tiny"], tmp_path)
+    facts = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    side = facts["size"]["height"]
+    assert (side, facts["mask_size"]["height"]) == (192, 96)
+    network = Sam2Model.from_pretrained(tmp_path)
+    answer_ = network(torch.zeros(1, 3, side, side), input_points=torch.full((1, 1, 1, 2), 9.0))
+    assert answer_.pred_masks.shape[-1] == facts["mask_size"]["width"]
+
+
+def test_without_an_answer_there_are_no_figures():
+    found = figures([], ["dicece"])
+    assert all(math.isnan(found[name]) for name in ("iou", "f1", "precision", "recall"))
 
 
 def test_a_frozen_tensor_that_changed_all_the_same_is_not_saved(sam2_folder, tmp_path):

@@ -379,6 +379,16 @@ def test_boxes_of_a_detector_are_ranked_by_it_and_false_ones_cost_precision():
         Detections(boxes, np.ones(2))
 
 
+def test_what_a_detector_finds_on_unknown_ground_costs_nothing():
+    ignore, nowhere = np.zeros((2, SIZE, SIZE), bool)
+    ignore[44:, :20] = True
+    both = picture(TWO.objects[0], square(50, 4, 8))
+    boxes = Detections(np.array([c.box for c in both.cutouts], float), np.array([0.5, 0.9]))
+    for unknown, ap in ((ignore, 1), (nowhere, 0.5)):
+        seen = Example(both.pixels, both.objects[:1], unknown)
+        assert instances(Oracle(), [seen], [boxes]).ap == pytest.approx(ap)
+
+
 def test_pictures_without_objects_have_no_average_precision():
     empty = Answers([], np.empty(0), [], (SIZE, SIZE))
     assert np.isnan(score_instances([empty]).ap)
@@ -453,6 +463,13 @@ def test_each_picture_may_have_a_threshold_of_its_own_in_ois_only():
     assert scores.ois == 1
     n, extra = 2 * truth.sum(), (noise > 0).sum()
     assert scores.ods == pytest.approx(2 * n / (2 * n + extra))
+
+
+def test_a_picture_without_an_edge_takes_the_threshold_that_predicts_the_fewest():
+    truth = true_edges(TWO)
+    faint = np.where(np.arange(SIZE) % 2, 0.1, 0.0) * np.ones((SIZE, 1))
+    scores = score_edges([truth * 0.9, faint], [truth, np.zeros_like(truth)], tolerance_px=0)
+    assert scores.ois == scores.ods == 1
 
 
 def test_unknown_places_have_no_edges():

@@ -474,6 +474,33 @@ class TestRows:
             ):
                 np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
+    def test_transparent_pixels_of_a_row_are_unknown_and_the_rest_is_red_green_and_blue(self):
+        from PIL import Image
+
+        pixels, mask = river()
+        opacity = np.full(mask.shape, 255, np.uint8)
+        opacity[:, :30] = 0
+        image = Image.fromarray(np.moveaxis(np.stack([*pixels, opacity]), 0, -1), "RGBA")
+        label = Image.fromarray(np.stack([mask, mask, mask, opacity], -1), "RGBA")
+        (seen,) = read_rows([{"image": image, "label": label}], Options(), None, "table")
+        (plain,) = read_rows(
+            [{"image": image.convert("RGB"), "label": mask}], Options(), None, "table"
+        )
+        assert (seen.imagery.roles, seen.composite) == (plain.imagery.roles, plain.composite)
+        assert (whole(seen)[1][:, :30] == IGNORE).all()
+        np.testing.assert_array_equal(whole(seen)[1][:, 30:], mask[:, 30:])
+
+    def test_a_row_without_an_image_is_named(self):
+        rows = self.rows()
+        rows[1]["image"] = None
+        with pytest.raises(InputError, match="row 1: column image is empty"):
+            read_rows(rows, Options(), None, "table")
+
+    def test_rows_without_names_of_two_tables_have_names_of_their_own(self):
+        rows = [{name: row[name] for name in ("image", "label")} for row in self.rows()]
+        named = [read_rows(rows, Options(), None, part, f"{part}_") for part in ("train", "test")]
+        assert len({example.name for part in named for example in part}) == 8
+
     @pytest.mark.parametrize(
         ("label", "message"),
         [
@@ -725,6 +752,23 @@ class TestSplits:
             split = split_windows(windows, by="scene", seed=seed)
             for part in (split.train, split.val, split.test):
                 assert any(w.water > 0 for w in part)
+
+    def test_water_that_is_not_enough_for_all_parts_goes_to_train_and_validation(self):
+        images = [blank(f"i{i}", (20, 20)) for i in range(10)]
+        windows = [w for i, e in enumerate(images) for w in grid_of(e, water=0.3 * (i < 2))]
+        for seed in range(12):
+            split = split_windows(windows, by="scene", seed=seed)
+            wet = [any(w.water > 0 for w in part) for part in (split.train, split.val, split.test)]
+            assert wet == [True, True, False]
+
+    def test_by_block_no_validation_window_overlaps_a_test_window(self):
+        windows = cut_windows([blank("a", (130, 130))], 26)
+        windows = [replace(w, water=0.5, land=0.5) for w in windows]
+        for seed in range(4):
+            split = split_windows(windows, by="block", seed=seed)
+            assert split.val and split.test
+            for a, b in itertools.product(split.val, split.test):
+                assert a.window.intersection(b.window) is None
 
     @settings(max_examples=25, deadline=None)
     @given(

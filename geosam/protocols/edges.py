@@ -346,7 +346,10 @@ def _scores(counts: Sequence[EdgeCounts], tolerance_px: float) -> EdgeScores:
     true = np.array([c.true for c in counts])
     if true.sum() == 0:
         return EdgeScores(len(counts), *(float("nan"),) * 4, tolerance_px)
-    best = _f1(matched, predicted, true[:, None]).argmax(axis=1)[:, None]
+    f1 = _f1(matched, predicted, true[:, None])
+    # Where several are as good, as all are of a picture without an edge, it is what predicts the fewest.
+    at_best = f1 == f1.max(axis=1, keepdims=True)
+    best = np.where(at_best, predicted, np.inf).argmin(axis=1)[:, None]
     own_both, own_mine = (np.take_along_axis(a, best, axis=1).sum() for a in (matched, predicted))
     both, mine = matched.sum(axis=0), predicted.sum(axis=0)
     precision = np.divide(both, mine, out=np.zeros(len(mine)), where=mine > 0)

@@ -172,7 +172,20 @@ def _answer(model: Model, example: Example, given: Detections | None, batch: int
     masks, rated = box_masks(model, example.pixels, boxes, batch)
     found = [cut_out(mask & ~example.ignore) for mask in masks]
     scores = rated if given is None else np.asarray(given.scores, float)
-    return Answers(found, scores, truths, example.ignore.shape)
+    counted = [
+        i for i, mask in enumerate(masks)
+        if not _lies_on(example.ignore, mask) or _fits_any(found[i], truths)
+    ]  # fmt: skip
+    return Answers([found[i] for i in counted], scores[counted], truths, example.ignore.shape)
+
+
+def _lies_on(ignored: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether more than half of a mask is on ignored ground, where nobody knows if it is right."""
+    return bool(2 * (mask & ignored).sum() > mask.sum())
+
+
+def _fits_any(found: Cutout | None, truths: Sequence[Cutout]) -> bool:
+    return found is not None and any(mask_iou(found, t) >= THRESHOLDS[0] for t in truths)
 
 
 def _by_score(answer: Answers) -> Answers:

@@ -19,10 +19,11 @@ ADAPTED = ("qkv", "q_proj", "k_proj", "v_proj")
 class LowRank(nn.Module):
     """A weight plus the product of two thin matrices, which is zero at first."""
 
-    def __init__(self, weight: torch.Tensor, rank: int) -> None:
+    def __init__(self, weight: torch.Tensor, rank: int, rng: torch.Generator) -> None:
         super().__init__()
         rows, cols = weight.shape
-        self.down = nn.Parameter(torch.randn(rank, cols, device=weight.device) / cols**0.5)
+        drawn = torch.randn(rank, cols, generator=rng) / cols**0.5
+        self.down = nn.Parameter(drawn.to(weight.device))
         self.up = nn.Parameter(torch.zeros(rows, rank, device=weight.device))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -30,11 +31,14 @@ class LowRank(nn.Module):
         return weight + self.up @ self.down
 
 
-def add_adapters(encoder: nn.Module, rank: int) -> None:
-    """Give every attention layer of an image encoder an adapter, in place."""
+def add_adapters(encoder: nn.Module, rank: int, seed: int) -> None:
+    """Give every attention layer of an image encoder an adapter, in place; their first weights are seeded."""
+    rng = torch.Generator().manual_seed(seed)
     for name, module in list(encoder.named_modules()):
         if name.split(".")[-1] in ADAPTED and isinstance(module, nn.Linear):
-            parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
+            parametrize.register_parametrization(
+                module, "weight", LowRank(module.weight, rank, rng)
+            )
 
 
 def merged_state(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -70,7 +70,7 @@ def parse_part(text: str, start: str = "checkpoint") -> Part:
     return Part(kind, int(match[2] or match[3] or (DEFAULT_RANK if kind == "lora" else 0)))
 
 
-def free_part(network: Any, part: Part) -> dict[str, nn.Parameter]:
+def free_part(network: Any, part: Part, seed: int = 0) -> dict[str, nn.Parameter]:
     """Freeze a network but for one part, in place, and return what is free.
 
     Parameters
@@ -79,6 +79,8 @@ def free_part(network: Any, part: Part) -> dict[str, nn.Parameter]:
         A promptable network of transformers.
     part
         What is trained.
+    seed
+        Seeds the first weights of adapters.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def free_part(network: Any, part: Part) -> dict[str, nn.Parameter]:
         fixed = name.split(".")[-1] == FIXED
         parameter.requires_grad_(name.startswith(starts) and not (frozen or fixed))
     if part.kind == "lora":
-        add_adapters(network.vision_encoder, part.number)
+        add_adapters(network.vision_encoder, part.number, seed)
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from geosam.errors import InputError
 from geosam.options import Options
 from geosam.training.examples import Example
-from geosam.training.imagery import bands_of, row_imagery
+from geosam.training.imagery import row_image, row_imagery
 from geosam.training.labels import (
     RowMask,
     check_size,
@@ -48,13 +48,15 @@ def read_hub(path: Path, options: Options, water_value: int | None) -> list[Exam
     parts = [(part, table) for part, table in tables.items() if len(table)]
     examples = []
     for part, table in parts:
-        where = str(path) if len(parts) == 1 else f"{path} ({part})"
-        examples += read_rows(table, options, water_value, where)
+        where, lead = (str(path), "") if len(parts) == 1 else (f"{path} ({part})", f"{part}_")
+        examples += read_rows(table, options, water_value, where, lead)
     _check_names(examples, path)
     return examples
 
 
-def read_rows(rows: Any, options: Options, water_value: int | None, table: str) -> list[Example]:
+def read_rows(
+    rows: Any, options: Options, water_value: int | None, table: str, lead: str = ""
+) -> list[Example]:
     """Make examples of rows.
 
     Parameters
@@ -68,6 +70,8 @@ def read_rows(rows: Any, options: Options, water_value: int | None, table: str) 
         The mask value that is water.
     table
         What messages call the rows.
+    lead
+        What the names of rows begin with that have none of their own.
 
     Raises
     ------
@@ -77,17 +81,17 @@ def read_rows(rows: Any, options: Options, water_value: int | None, table: str) 
     found = []
     for i in range(len(rows)):
         row, where = rows[i], f"{table}, row {i}"
-        mask, image = mask_values(row.get("label"), where), bands_of(row["image"])
+        mask, image = mask_values(row.get("label"), where), row_image(rows, i, table)
         check_size(mask.shape, image.shape[1:], where, "image")
         found.append((where, values_in(mask)))
     water = check_values(found, water_value)
-    return [_example(rows, i, water, options, table) for i in range(len(rows))]
+    return [_example(rows, i, water, options, table, lead) for i in range(len(rows))]
 
 
-def _example(rows: Any, index: int, water: int, options: Options, table: str) -> Example:
+def _example(rows: Any, index: int, water: int, options: Options, table: str, lead: str) -> Example:
     imagery = row_imagery(rows, index, table)
     row = rows[index]
-    name = str(row.get(NAMES) or f"row{index:06d}")
+    name = str(row.get(NAMES) or f"{lead}row{index:06d}")
     labels = RowMask(rows, index, water, imagery.geobox)
     place = row.get(PLACES)
     return Example(name, None if place is None else str(place), imagery, labels, options)

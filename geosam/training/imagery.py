@@ -107,11 +107,31 @@ class RowImagery:
 
 
 def bands_of(image: Any) -> np.ndarray:
-    """Return an image of a table as (band, y, x): a PIL image, or an array (y, x[, band])."""
+    """Return an image of a table as (band, y, x): a PIL image, or an array (y, x[, band]).
+
+    Where a PIL image says which pixels are transparent, it is float32, and these are NaN.
+    """
+    if getattr(image, "has_transparency_data", False):
+        values = np.moveaxis(np.asarray(image.convert("RGBA"), np.float32), -1, 0)
+        return np.where(values[3] == 0, np.float32(np.nan), values[:3])
     if getattr(image, "mode", "") in ("P", "1", "CMYK", "YCbCr"):
         image = image.convert("RGB")
     values = np.asarray(image)
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+
+
+def row_image(rows: Any, index: int, table: str) -> np.ndarray:
+    """Decode the image in a row; see :func:`bands_of`.
+
+    Raises
+    ------
+    InputError
+        The row holds no image.
+    """
+    image = rows[index].get("image")
+    if image is None:
+        raise InputError(f"{table}, row {index}: column image is empty. Remove the row.")
+    return bands_of(image)
 
 
 def row_imagery(rows: Any, index: int, table: str) -> RowImagery:
@@ -122,10 +142,7 @@ def row_imagery(rows: Any, index: int, table: str) -> RowImagery:
     InputError
         The row holds no image.
     """
-    image = rows[index].get("image")
-    if image is None:
-        raise InputError(f"{table}, row {index}: column image is empty. Remove the row.")
-    values = bands_of(image)
+    values = row_image(rows, index, table)
     roles = infer_roles(len(values)) if len(values) > 2 else None
     names = roles.names if roles else tuple(f"band{i + 1}" for i in range(len(values)))
     height, width = values.shape[1:]

@@ -165,11 +165,11 @@ def mask_values(image: Any, where: str) -> np.ndarray:
     """
     if image is None:
         raise InputError(f"{where}: column label is empty. Remove the row, or give it a mask.")
-    # Values of a palette are the classes; bands_of would turn them into colours.
-    values = (
-        np.asarray(image)[None] if getattr(image, "mode", "") in ("P", "1") else bands_of(image)
-    )
-    return _one_band(values[:3], where).astype(np.int64)
+    if getattr(image, "mode", "") in ("P", "1"):  # the values of a palette are the classes
+        return np.asarray(image).astype(np.int64)
+    if getattr(image, "has_transparency_data", False):  # what is seen through says nothing
+        image = image.convert("RGB")
+    return _one_band(bands_of(image)[:3], where).astype(np.int64)
 
 
 def _one_band(values: np.ndarray, where: str) -> np.ndarray:

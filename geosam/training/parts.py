@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from geosam.options import Options
 from geosam.training.crops import Crops, TrainingWindow, cut_windows
-from geosam.training.examples import read_examples
+from geosam.training.examples import Example, read_examples
 from geosam.training.recipe import DataRecipe
 from geosam.training.sample import Sample
 from geosam.training.splits import Split, split_windows
@@ -82,13 +83,22 @@ def open_parts(data: DataRecipe, size: int, seed: int) -> Parts:
     shares = (1 - data.validation - data.test, data.validation, data.test)
     split = split_windows(windows, by=data.by, shares=shares, seed=seed)
     crops = [Crops(windows) for windows in (split.train, split.val, split.test)]
-    names = [tuple(_name(w) for w in windows) for windows in (split.train, split.test)]
+    shared = _shared_names(examples)
+    names = [tuple(_name(w, shared) for w in windows) for windows in (split.train, split.test)]
     return Parts(crops[0], crops[1], names[0], split, crops[2], names[1])
 
 
-def _name(window: TrainingWindow) -> str:
-    place = window.window
-    return f"{window.example.name} (row {place.row}, column {place.col})"
+def _shared_names(examples: Sequence[Example]) -> set[str]:
+    """Return names that stand for more than one image, as they may where there are several folders."""
+    named = Counter(name for name, _ in {(e.name, e.imagery.key) for e in examples})
+    return {name for name, n in named.items() if n > 1}
+
+
+def _name(window: TrainingWindow, shared: set[str]) -> str:
+    """Return what no other window is called."""
+    place, example = window.window, window.example
+    image = example.imagery.key if example.name in shared else example.name
+    return f"{image} (row {place.row}, column {place.col})"
 
 
 def write_windows(path: Path, split: Split) -> None:

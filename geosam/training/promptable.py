@@ -65,7 +65,7 @@ class Promptable:
         self._losses = [parse_loss(text) for text in recipe.loss.losses]
         self._items = _usable(train, recipe)
         self._part = parse_part(recipe.model.part, recipe.model.start)
-        self._free = free_part(model.network, self._part)
+        self._free = free_part(model.network, self._part, recipe.fit.seed)
         self._signed = sign_frozen(model.network, self._free)
 
     @property

@@ -272,9 +272,9 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def absolute_model(model: ModelRecipe, folder: Path) -> ModelRecipe:
-    """Return the same model, a folder that lies beside named whole."""
+    """Return the same model, a folder or file that lies beside named whole."""
     beside = folder / model.name
-    return replace(model, name=str(beside.resolve())) if beside.is_dir() else model
+    return replace(model, name=str(beside.resolve())) if beside.exists() else model
 
 
 def absolute_files(data: DataRecipe, folder: Path) -> DataRecipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from geosam.models.network import NetworkModel
 from geosam.models.pretrained import silence
 from geosam.training.adapters import merged_state
 
+SIZES = ("size", "pad_size", "mask_size", "mask_pad_size")
+"""Settings that hold pixels of an image's sides, the first of the image that the network sees."""
 SETTINGS = ("preprocessor_config.json", "processor_config.json")
 """What a checkpoint says of the images it takes."""
 
@@ -36,10 +37,27 @@ def _copy_settings(model: NetworkModel, source: Path, folder: Path) -> None:
     """Write the preprocessor settings of the checkpoint, or those it was used with."""
     there = [source / name for name in SETTINGS if (source / name).is_file()]
     for path in there:
-        shutil.copyfile(path, folder / path.name)
+        _write(_resized(json.loads(path.read_text()), model.size), folder / path.name)
     if not there:
-        facts: dict[str, Any] = {
-            "image_mean": list(model.normalisation.mean),
-            "image_std": list(model.normalisation.std),
-        }
-        (folder / SETTINGS[0]).write_text(json.dumps(facts, indent=2) + "\n")
+        normalisation = model.normalisation
+        facts = {"image_mean": list(normalisation.mean), "image_std": list(normalisation.std)}
+        _write(facts, folder / SETTINGS[0])
+
+
+def _write(facts: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _resized(facts: dict[str, Any], size: int) -> dict[str, Any]:
+    """Return settings of a processor for a network of another input size."""
+    facts = {k: _resized(v, size) if k == "image_processor" else v for k, v in facts.items()}
+    sides = facts.get(SIZES[0])
+    if not isinstance(sides, dict) or max(sides.values()) == size:
+        return facts
+    before = max(sides.values())
+    more = {
+        name: {side: pixels * size // before for side, pixels in facts[name].items()}
+        for name in SIZES
+        if isinstance(facts.get(name), dict)
+    }
+    return facts | more

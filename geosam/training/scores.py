@@ -12,6 +12,9 @@ from geosam.summaries import DRY_SHARE, SetEvaluation, score_label
 from geosam.summaries import summarise as summarise_images
 from geosam.training.sample import IGNORE, WATER
 
+POOLED = ("iou", "f1", "precision", "recall")
+"""Figures that are told of all pixels together."""
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -97,10 +100,7 @@ def summarise(scores: Sequence[PixelScores]) -> dict[str, float]:
     return {
         "iou_median": float(np.median(ious)) if ious else float("nan"),
         "iou_mean": _mean(ious),
-        "iou": pooled.iou,
-        "f1": pooled.f1,
-        "precision": pooled.precision,
-        "recall": pooled.recall,
+        **{name: getattr(pooled, name) if known else float("nan") for name in POOLED},
         "false_water": _mean(dry),
     }
 

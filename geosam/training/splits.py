@@ -135,17 +135,24 @@ def touching_pairs(
     """Return the pairs (index in first, index in second) of windows that overlap, share an edge
     or meet at a corner; only what lies inside their images counts.
     """
-    return sorted({*_pairs_in_images(first, second), *_pairs_on_ground(first, second)})
+    return _pairs(first, second, TOUCH_PX)
+
+
+def _pairs(
+    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow], grow: float
+) -> list[tuple[int, int]]:
+    """Return the pairs that overlap when both are grown by some of their pixels, or shrunk."""
+    return sorted({*_pairs_in_images(first, second, grow), *_pairs_on_ground(first, second, grow)})
 
 
 def _pairs_in_images(
-    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow]
+    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow], grow: float
 ) -> Iterable[tuple[int, int]]:
     """Pairs within one image, compared in its pixels."""
     mine, theirs = _by_image(first), _by_image(second)
     for key in mine.keys() & theirs.keys():
         boxes = [
-            _image_boxes([ws[i] for i in at])
+            _image_boxes([ws[i] for i in at], grow)
             for ws, at in ((first, mine[key]), (second, theirs[key]))
         ]
         for i, j in _meeting(*boxes):
@@ -153,7 +160,7 @@ def _pairs_in_images(
 
 
 def _pairs_on_ground(
-    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow]
+    first: Sequence[TrainingWindow], second: Sequence[TrainingWindow], grow: float
 ) -> Iterable[tuple[int, int]]:
     """Pairs of two images that both have a place on Earth, compared there."""
     mine, theirs = (
@@ -161,7 +168,8 @@ def _pairs_on_ground(
     )
     if not mine or not theirs or len(_by_image([*first, *second])) == 1:
         return
-    for i, j in _meeting(_ground([first[i] for i in mine]), _ground([second[j] for j in theirs])):
+    boxes = (_ground([ws[i] for i in at], grow) for ws, at in ((first, mine), (second, theirs)))
+    for i, j in _meeting(*boxes):
         a, b = mine[i], theirs[j]
         if first[a].example.imagery.key != second[b].example.imagery.key:
             yield a, b
@@ -190,21 +198,18 @@ def pixel_bounds(window: TrainingWindow) -> tuple[float, float, float, float]:
     return max(row, 0), max(col, 0), min(row_end, height), min(col_end, width)
 
 
-def _image_boxes(windows: Sequence[TrainingWindow]) -> np.ndarray:
+def _image_boxes(windows: Sequence[TrainingWindow], grow: float) -> np.ndarray:
     row, col, row_end, col_end = np.array([pixel_bounds(w) for w in windows]).reshape(-1, 4).T
-    grow = TOUCH_PX
     return shapely.box(col - grow, row - grow, col_end + grow, row_end + grow)
 
 
-def _ground(windows: Sequence[TrainingWindow]) -> np.ndarray:
-    """Return the windows as polygons in longitude and latitude, grown a little so that neighbours
-    meet.
-    """
+def _ground(windows: Sequence[TrainingWindow], grow: float) -> np.ndarray:
+    """Return the windows as polygons in longitude and latitude, grown by some of their pixels."""
     systems = {str(window.example.geobox.crs) for window in windows}
     to_degrees = {
         crs: Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform for crs in systems
     }
-    outlines = [_outline(window) for window in windows]
+    outlines = [_outline(window, grow) for window in windows]
     return np.array(
         [
             shapely.Polygon(np.column_stack(to_degrees[str(window.example.geobox.crs)](*outline)))
@@ -213,12 +218,12 @@ def _ground(windows: Sequence[TrainingWindow]) -> np.ndarray:
     )
 
 
-def _outline(window: TrainingWindow) -> tuple[np.ndarray, np.ndarray]:
+def _outline(window: TrainingWindow, grow: float) -> tuple[np.ndarray, np.ndarray]:
     """Return x and y of the outline of a window in its CRS, with points along the edges, which are
     curved in another.
     """
     row, col, row_end, col_end = pixel_bounds(window)
-    box = shapely.box(col - TOUCH_PX, row - TOUCH_PX, col_end + TOUCH_PX, row_end + TOUCH_PX)
+    box = shapely.box(col - grow, row - grow, col_end + grow, row_end + grow)
     side = max(row_end - row, col_end - col, 1.0)
     cols, rows = shapely.get_coordinates(shapely.segmentize(box, side / (_EDGE_POINTS - 1))).T
     affine = window.example.geobox.affine
@@ -247,7 +252,7 @@ def _choose_rule(windows: Sequence[TrainingWindow], shares: tuple[float, float, 
 
 
 def _images_that_touch(windows: Sequence[TrainingWindow]) -> Iterable[tuple[int, int]]:
-    return _pairs_on_ground(windows, windows)
+    return _pairs_on_ground(windows, windows, TOUCH_PX)
 
 
 def _by_unit(
@@ -284,26 +289,36 @@ def _deal(
 
 
 def _first_complete(windows: Sequence[TrainingWindow], draws: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the first draw in which every part has land and water, else the first of all."""
-    first = None
+    """Return the first draw in which every part has land and water, else the first that comes nearest."""
+    best, least = None, len(PARTS) + 1
     for parts in draws:
-        first = parts if first is None else first
-        if _is_complete(windows, parts):
-            return parts
-    assert first is not None
-    return first
+        lacking = _lacking(windows, parts)
+        if lacking < least:
+            best, least = parts, lacking
+        if least == 0:
+            break
+    assert best is not None
+    return best
 
 
-def _is_complete(windows: Sequence[TrainingWindow], parts: np.ndarray) -> bool:
-    """Tell whether every part that has windows has land and water."""
+def _lacking(windows: Sequence[TrainingWindow], parts: np.ndarray) -> int:
+    """Return how many parts there are from the first on that has windows and lacks land or water.
+
+    Without both in training nothing is learnt, and without both in validation nothing is chosen.
+    """
     shares = np.array([(window.land, window.water) for window in windows])
-    return all((shares[parts == part] > 0).any(axis=0).all() for part in set(parts[parts >= 0]))
+    for part in range(len(PARTS)):
+        seen = shares[parts == part] > 0
+        if len(seen) and not seen.any(axis=0).all():
+            return len(PARTS) - part
+    return 0
 
 
 def _by_block(
     windows: Sequence[TrainingWindow], shares: tuple[float, float, float], seed: int
 ) -> Split:
     touching = np.array(touching_pairs(windows, windows)).reshape(-1, 2)
+    overlapping = np.array(_pairs(windows, windows, -TOUCH_PX)).reshape(-1, 2)
     blocks, middles = _blocks(windows), _middles(windows)
     wanted = np.array(shares) * len(windows)
     rngs = [np.random.default_rng((seed, i)) for i in range(TRIES)]
@@ -313,7 +328,7 @@ def _by_block(
         (_sweep(middles, shares, rng) for rng in rngs),
     ):
         for parts in draws:
-            guarded = _guarded(parts, touching)
+            guarded = _guarded(parts, touching, overlapping)
             merit = _merit(windows, guarded, wanted)
             if merit > most:
                 best, most = guarded, merit
@@ -331,7 +346,7 @@ def _by_block(
 def _merit(windows: Sequence[TrainingWindow], parts: np.ndarray, wanted: np.ndarray) -> float:
     """Return how much of its share the poorest part has; less where a part lacks a class."""
     filled = [(parts == part).sum() / n for part, n in enumerate(wanted) if n > 0]
-    return min(filled) * (1.0 if _is_complete(windows, parts) else 0.01)
+    return min(filled) * 0.01 ** _lacking(windows, parts)
 
 
 def _sweep(
@@ -345,11 +360,13 @@ def _sweep(
     return order[np.minimum(np.searchsorted(ends, rank + 0.5), 2)]
 
 
-def _guarded(parts: np.ndarray, touching: np.ndarray) -> np.ndarray:
-    """Return the parts, with -1 for training windows that touch one of another part."""
+def _guarded(parts: np.ndarray, touching: np.ndarray, overlapping: np.ndarray) -> np.ndarray:
+    """Return the parts, with -1 for training windows that touch one of another part, and for validation
+    windows that overlap one of the test part: what is chosen by is not what is measured on.
+    """
     guarded = parts.copy()
-    a, b = touching.T
-    guarded[a[(parts[a] == 0) & (parts[b] > 0)]] = -1
+    for part, (a, b) in ((0, touching.T), (1, overlapping.T)):
+        guarded[a[(parts[a] == part) & (parts[b] > part)]] = -1
     return guarded
 
 

@@ -273,7 +273,7 @@ def load_shown(
 ) -> list[Shown]:
     """Test images of a data set, evenly picked where there are more than `most`."""
     scenes = load_scenes(data, source, "test", cache)
-    step = max(1, len(scenes) // most)
+    step = max(1, -(-len(scenes) // most))
     return [show_scene(scene, bands) for scene in scenes[::step]]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geosam.errors import DiskFullError, GeosamError, GeosamWarning, OutputError
+from geosam.journal import settle_journal
 from geosam.resume import STATE
 
 SUFFIXES = {
@@ -79,7 +80,7 @@ def check_targets(
     ------
     OutputError
         If a name has a wrong ending, its folder is missing or not writable, it is an input, it is
-        there already and `overwrite` is False, or two are the same.
+        there already and `overwrite` is False, another program has it open, or two are the same.
     """
     taken = {Path(path).resolve() for path in inputs}
     own = _published(partial) if partial else set()
@@ -92,6 +93,8 @@ def check_targets(
             )
         taken.add(path.resolve())
         check_writable(path, overwrite or str(path.resolve()) in own)
+        if path.suffix.lower() == ".gpkg":
+            settle_journal(path.resolve())
 
 
 def check_writable(path: Path, overwrite: bool) -> None:
@@ -248,7 +251,11 @@ def publish(folder: Path, targets: Targets) -> tuple[str, ...]:
 
     The GeoPackage comes last: where it is, all is.
     """
-    names = [str(path.resolve()) for path in targets.named().values()]
+    final = [path.resolve() for path in targets.named().values()]
+    for path in final:
+        if path.suffix.lower() == ".gpkg":
+            settle_journal(path)
+    names = [str(path) for path in final]
     (folder / _PUBLISHING).write_text(json.dumps(names))
     for name, path in reversed(targets.named().items()):
         _move(folder / f"{name}{SUFFIXES[name][0]}", path)
@@ -262,7 +269,11 @@ def _published(folder: Path) -> set[str]:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file, in one step where both are on one disk; else the copy has another name first."""
+    """Move a file, in one step where both are on one disk; else the copy has another name first.
+
+    Where the target is a link, the file it leads to is replaced.
+    """
+    target = target.resolve()
     try:
         os.replace(source, target)
     except OSError as error:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import sqlite3
 import xml.etree.ElementTree as ElementTree
 from importlib.resources import files
@@ -13,6 +14,7 @@ from geosam.errors import InputError, OptionError, OutputError
 from geosam.export import geopackage
 from geosam.export.geopackage import layer_names, read_layer, write_geopackage
 from geosam.layers import LAYERS, empty_layer
+from geosam.workspace import Targets, check_targets, publish
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 CRS = "EPSG:32633"
@@ -219,3 +221,78 @@ def test_a_layer_in_batches_is_the_layer_in_one(tmp_path, monkeypatch):
         indexed = database.execute("select count(*) from rtree_outlines_geom").fetchone()
     assert indexed == (7,)
     assert len(read_layer(parts, "nodes")) == 0
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """A GeoPackage that another program has open, whose edit lies beside it."""
+    path = write_geopackage(tmp_path / "a.gpkg", outlines=layer("outlines"))
+    program = sqlite3.connect(path, isolation_level=None)
+    program.execute("PRAGMA journal_mode=WAL")
+    program.execute("CREATE TABLE notes (text)")
+    program.execute("INSERT INTO notes VALUES ('mine')")
+    yield path, program
+    program.close()
+
+
+@pytest.mark.parametrize("how", ["overwrite", "append"])
+def test_a_file_that_is_open_elsewhere_stays_as_it_is(edited, how):
+    path, program = edited
+    with pytest.raises(OutputError, match="open in another program"):
+        write_geopackage(path, **{how: True}, islands=layer("islands"))
+    assert program.execute("SELECT text FROM notes").fetchone() == ("mine",)
+    program.close()
+    assert "outlines" in layer_names(path)
+
+
+def test_a_run_says_so_before_it_starts_and_before_it_moves_anything(edited, tmp_path):
+    path, _ = edited
+    with pytest.raises(OutputError, match="open in another program"):
+        check_targets(Targets(outlines=path), [], overwrite=True)
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("outlines.gpkg", "mask.tif"):
+        (work / name).write_text("new")
+    with pytest.raises(OutputError, match="open in another program"):
+        publish(work, Targets(outlines=path, mask=tmp_path / "mask.tif"))
+    assert not (tmp_path / "mask.tif").exists()
+
+
+def test_edits_that_a_crash_left_beside_a_file_are_kept(edited, tmp_path):
+    path, program = edited
+    crashed = tmp_path / "crashed.gpkg"
+    for end in ("", "-wal", "-shm"):
+        shutil.copyfile(f"{path}{end}", f"{crashed}{end}")
+    write_geopackage(crashed, append=True, islands=layer("islands"))
+    with sqlite3.connect(crashed) as database:
+        assert database.execute("SELECT text FROM notes").fetchone() == ("mine",)
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert {"outlines", "islands"} <= set(layer_names(crashed))
+    path.unlink()
+    with pytest.raises(OutputError, match="of a GeoPackage that is gone"):
+        write_geopackage(path, outlines=layer("outlines"))
+
+
+def test_a_file_that_is_opened_while_layers_are_written_stays_as_it_is(tmp_path):
+    path = write_geopackage(tmp_path / "a.gpkg", outlines=layer("outlines"))
+    opened = []
+
+    def late():
+        opened.append(sqlite3.connect(path, isolation_level=None))
+        opened[0].execute("PRAGMA journal_mode=WAL")
+        opened[0].execute("CREATE TABLE notes (text)")
+        yield layer("islands")
+
+    with pytest.raises(OutputError, match="open in another program"):
+        write_geopackage(path, overwrite=True, islands=late())
+    opened[0].close()
+    assert "outlines" in layer_names(path)
+
+
+def test_where_a_link_leads_is_written(tmp_path):
+    path = write_geopackage(tmp_path / "a.gpkg", outlines=layer("outlines"))
+    link = tmp_path / "link.gpkg"
+    link.symlink_to(path)
+    write_geopackage(link, append=True, islands=layer("islands"))
+    assert link.is_symlink()
+    assert {"outlines", "islands"} <= set(layer_names(path))

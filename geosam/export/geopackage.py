@@ -26,6 +26,7 @@ from pyogrio.errors import (
 
 from geosam.errors import DiskFullError, InputError, OutputError
 from geosam.export.steps_apart import steps_apart
+from geosam.journal import settle_journal
 from geosam.layers import LAYERS
 from geosam.workspace import disk_is_full
 
@@ -86,8 +87,8 @@ def write_geopackage(
     Raises
     ------
     OutputError
-        The file exists and neither `overwrite` nor `append` is given; the folder does not exist or
-        cannot be written; a layer with geometry has no CRS; writing fails, on a full disk say.
+        The file exists and neither `overwrite` nor `append` is given, or another program has it open; the
+        folder does not exist or cannot be written; a layer with geometry has no CRS; writing fails, on a full disk say.
 
     Examples
     --------
@@ -158,6 +159,7 @@ def _check_target(target: Path, overwrite: bool, append: bool) -> None:
         raise OutputError(
             f"{target} exists. Use --overwrite to replace it, or name another output."
         )
+    settle_journal(target)
 
 
 def _check_is_geopackage(target: Path) -> None:
@@ -176,12 +178,14 @@ def _check_layer(name: str, frame: pd.DataFrame) -> None:
 @contextmanager
 def _complete_or_nothing(target: Path) -> Iterator[Path]:
     """Give a name in a folder of its own beside the target, and move it there at the end."""
+    there = target.resolve()  # where a link leads
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=there.parent) as folder:
             unfinished = Path(folder) / f"{target.stem}.gpkg"
             with _full_disk_named(target), _disk_waited_for_once(unfinished):
                 yield unfinished
-            os.replace(unfinished, target)
+            settle_journal(there)
+            os.replace(unfinished, there)
     except _WRITE_ERRORS as error:
         raise OutputError(
             f"{target} could not be written: {error}. Nothing was left behind; check the free "

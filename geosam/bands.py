@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +38,16 @@ _SUFFIXES = frozenset(
 
 _WORDS = {
     "coastal": "coastal coastalaerosol aerosol ultrablue coastalblue violet deepblue",
-    "blue": "blue b",
-    "green": "green g",
+    "blue": "blue b bleu azul blau blu",
+    "green": "green g vert verde grun gruen",
     "yellow": "yellow y",
-    "red": "red r",
+    "red": "red r rouge rojo rot rosso vermelho",
     "rededge1": "rededge rededge1 re re1 rededge071 vegetationrededge vegetationrededge1",
     "rededge2": "rededge2 re2 rededge075 vegetationrededge2",
     "rededge3": "rededge3 re3 rededge078 vegetationrededge3",
-    "nir": "nir nir1 n nearinfrared nearir infrared nirbroad",
+    "nir": "nir nir1 n nearinfrared nearir infrared nirbroad pir procheinfrarouge infrarouge infrarougeproche "
+    "infrarrojo infrarrojocercano infravermelho infravermelhoproximo infrarosso infrarossovicino infrarot "
+    "nahesinfrarot nahinfrarot",
     "nir2": "nir2 nir08 nir8a nirnarrow narrownir nearinfrared2",
     "watervapour": "watervapour watervapor nir09",
     "cirrus": "cirrus swircirrus",
@@ -83,6 +86,11 @@ _ROLE_OF_COLOUR = {
     "tir": "thermal", "lwir": "thermal",
 }  # fmt: skip
 
+_NANOMETRES = {
+    "coastal": (420, 455), "blue": (455, 520), "green": (520, 600), "red": (625, 690), "nir": (800, 900),
+    "swir1": (1550, 1750), "swir2": (2050, 2350),
+}  # fmt: skip
+"""What the role of a band is that is described by its wavelength alone."""
 _LAYOUTS = {3: ("red", "green", "blue"), 4: ("red", "green", "blue", "nir")}
 
 
@@ -225,7 +233,14 @@ def infer_roles(
     _fill(found, _given_roles(given or {}, count, descriptions), "given")
     _fill(found, _described_roles(descriptions, hint), "band descriptions")
     _fill(found, _coloured_roles(colours), "colour interpretation")
-    _fill(found, _layout_roles(count, found), _layout_reason(count, found))
+    strange = _not_understood(descriptions, found)
+    if not strange:
+        _fill(found, _layout_roles(count, found), _layout_reason(count, found))
+    if strange and not {name for name, _ in found.values()} - {"alpha"}:
+        raise BandError(
+            f"What bands are described by is not understood ({', '.join(map(repr, strange))}): give "
+            "their roles, for example --bands red=1,green=2,blue=3,nir=4."
+        )
     if not found:
         raise BandError(
             f"The roles of {count} bands without descriptions or colours cannot be inferred: "
@@ -233,6 +248,19 @@ def infer_roles(
         )
     rows = [found.get(i, (f"band{i}", "")) for i in range(1, count + 1)]
     return BandNames(tuple(name for name, _ in rows), tuple(reason for _, reason in rows))
+
+
+def _not_understood(
+    descriptions: Sequence[str | None], found: Mapping[int, tuple[str, str]]
+) -> list[str]:
+    """Return descriptions that say something of a band other than which one it is, and not its role.
+
+    Whoever wrote them had an order in mind, and nobody knows that it is the common one.
+    """
+    texts = {i: text.strip() for i, text in enumerate(descriptions, 1) if text and text.strip()}
+    counts = {i for i, text in texts.items() if re.search(rf"(^|\D)0*{i}$", text)}
+    alike = len(set(texts.values())) == 1
+    return [] if alike else [t for i, t in texts.items() if i not in found and i not in counts]
 
 
 def _fill(found: dict[int, tuple[str, str]], roles: Mapping[int, str], reason: str) -> None:
@@ -285,17 +313,28 @@ def _described_roles(descriptions: Sequence[str | None], hint: str) -> dict[int,
 
 
 def _squeezed(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+    """Return letters without accents, and digits."""
+    plain = unicodedata.normalize("NFKD", text.lower().replace("ß", "ss"))
+    return re.sub(r"[^a-z0-9]", "", plain)
 
 
 def _spoken_role(text: str) -> str:
-    """Return the role of a description in words, or an empty string."""
+    """Return the role of a description in words, or of a wavelength, or an empty string."""
     bare = re.sub(r"\(.*?\)|\[.*?\]|\d+(\.\d+)?\s*(nm|um|µm|m)\b", " ", text.lower())
     inside = re.findall(r"[(\[](.*?)[)\]]", text)
     for candidate in (bare, *re.split(r"[:;,/|]| - ", bare), *inside):
         if role := _ROLE_OF_WORD.get(_squeezed(candidate)):
             return role
-    return ""
+    return _role_at(text)
+
+
+def _role_at(text: str) -> str:
+    """Return the role of the only wavelength in a description, or an empty string."""
+    found = re.findall(r"(\d+(?:\.\d+)?)\s*(nm|um|µm)\b", text.lower())
+    if len(found) != 1:
+        return ""
+    length = float(found[0][0]) * (1 if found[0][1] == "nm" else 1000)
+    return next((r for r, (low, high) in _NANOMETRES.items() if low <= length < high), "")
 
 
 def _sensor_code(text: str) -> str:

@@ -30,7 +30,7 @@ from geosam.progress import SILENT
 from geosam.prompts.automatic import coarse_polygons
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts
 from geosam.raster import Faults, Source, fingerprint
-from geosam.resume import describe_run
+from geosam.resume import describe_run, named_file
 from geosam.tiles import zoom, zoom_factor
 from geosam.types import Model
 from geosam.views import Views, pixel_m
@@ -82,7 +82,8 @@ def open_job(
     share_heap()  # before the first threads, which read the preview
     with clock.time("open"):
         source = inspect_source(as_paths(scene), options)
-        others = [str(given) for given in (options.prompts, options.aoi) if given is not None]
+        given = (options.prompts, options.aoi, options.valid)
+        others = [str(path) for path in map(named_file, given) if path is not None]
         if options.resume:
             check_resume(output)
         partial = unfinished(output) if options.resume else None

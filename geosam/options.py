@@ -6,6 +6,7 @@ The command line makes its flags from this table and Python its keywords, so tha
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -244,6 +245,7 @@ class Options:
             )
         _between("threshold", self.threshold, 0.0, 1.0)
         for name in (
+            "scale",
             "resolution",
             "tile_size",
             "batch_size",
@@ -326,8 +328,8 @@ def _between(name: str, value: float, low: float, high: float) -> None:
 
 
 def _positive(name: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise OptionError(f"{_flag(name)} {value} must be greater than 0.")
+    if value is not None and not 0 < value < math.inf:
+        raise OptionError(f"{_flag(name)} {value} must be greater than 0, and a number.")
 
 
 def _not_negative(name: str, value: float | None) -> None:
@@ -337,6 +339,8 @@ def _not_negative(name: str, value: float | None) -> None:
 
 def _number(name: str, value: Any) -> None:
     try:
-        float(value)
+        finite = math.isfinite(float(value))
     except (TypeError, ValueError):
-        raise OptionError(f"{_flag(name)} {value!r} must be 'otsu' or a number.") from None
+        finite = False
+    if not finite:
+        raise OptionError(f"{_flag(name)} {value!r} must be 'otsu' or a number.")

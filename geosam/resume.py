@@ -44,7 +44,7 @@ def describe_run(options: Options, scene: str, model: str, choices: Mapping[str,
     files = {
         f"the content of {path}": _digest(path)
         for name, value in asked.items()
-        if name not in free and (path := _file(value)) is not None
+        if name not in free and (path := named_file(value)) is not None
     }
     kept = {name: value for name, value in asked.items() if name not in free}
     return {
@@ -86,7 +86,7 @@ def _changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> st
     return f"{name} changed since the interruption"
 
 
-def _file(value: Any) -> Path | None:
+def named_file(value: Any) -> Path | None:
     """Return the file that an option names, also where ``:VALUES`` stands behind it."""
     if not isinstance(value, str):
         return None

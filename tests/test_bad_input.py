@@ -223,6 +223,20 @@ def test_an_output_that_is_the_input(fails, scene, out):
     assert "input" in fails("segment", scene, "-o", out, "--mask", scene, "--overwrite")
 
 
+def test_an_output_that_is_a_mask_or_a_raster_that_prompts(fails, scene, tmp_path, out):
+    beside = write(tmp_path / "beside.tif", pixels(1))
+    for words in (["--valid", beside], ["--valid", f"{beside}:1,2"], ["--prompts", f"{beside}:1"]):
+        given = [*words, "--mask", beside, "--overwrite"]
+        assert "is an input" in fails("segment", scene, "-o", out, *given)
+
+
+@pytest.mark.parametrize(
+    "words", [("--scale", 0), ("--scale", -1), ("--scale", "inf"), ("--index-threshold", "nan")]
+)
+def test_numbers_that_mean_nothing(fails, scene, out, words):
+    assert words[0] in fails("segment", scene, "-o", out, *words)
+
+
 def test_one_mask_for_several_scenes(fails, scene, tmp_path):
     folder, other = tmp_path / "rivers", write(tmp_path / "later.tif", pixels())
     words = ["segment", scene, other, "-o", f"{folder}/", "--mask", tmp_path / "m.tif"]

@@ -88,6 +88,12 @@ def test_two_roles_of_one_band_are_refused():
         (("Coastal aerosol", "RedEdge1", "Red edge 2"), ("coastal", "rededge1", "rededge2")),
         (("VV", "VH", "red"), ("vv", "vh", "red")),
         (("blue", "cloud score"), ("blue", "band2")),
+        (("Bleu", "Vert", "Rouge", "PIR"), ("blue", "green", "red", "nir")),
+        (("Infrarrojo", "Rojo", "Verde"), ("nir", "red", "green")),
+        (("Blau", "Grün", "Rot", "Nahes Infrarot"), ("blue", "green", "red", "nir")),
+        (("490 nm", "560 nm", "665 nm", "842 nm"), ("blue", "green", "red", "nir")),
+        (("0.49 µm", "783 nm", "1.61 um"), ("blue", "band2", "swir1")),
+        (("red", "green", "blue", "cloud score"), ("red", "green", "blue", "band4")),
     ],
 )
 def test_descriptions_tell_roles(descriptions, expected):
@@ -102,6 +108,16 @@ def test_a_landsat_7_name_tells_its_numbering():
 def test_names_that_only_count_say_nothing(pattern):
     with pytest.raises(BandError, match="roles of 6 bands"):
         roles(*(pattern.format(i) for i in range(1, 7)))
+
+
+def test_no_order_is_assumed_where_descriptions_say_one_that_is_not_understood():
+    with pytest.raises(BandError, match=r"not understood \('sininen', 'vihreä', 'punainen'\)"):
+        roles("sininen", "vihreä", "punainen")
+
+
+@pytest.mark.parametrize("texts", [("ortho_1", "ortho_2", "ortho_3"), ("gray",) * 3])
+def test_descriptions_that_say_nothing_of_colours_leave_the_common_order(texts):
+    assert roles(*texts) == ("red", "green", "blue")
 
 
 def test_colour_interpretation_tells_roles():

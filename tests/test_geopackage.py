@@ -259,7 +259,7 @@ def test_a_run_says_so_before_it_starts_and_before_it_moves_anything(edited, tmp
 
 
 def test_edits_that_a_crash_left_beside_a_file_are_kept(edited, tmp_path):
-    path, program = edited
+    path, _ = edited
     crashed = tmp_path / "crashed.gpkg"
     for end in ("", "-wal", "-shm"):
         shutil.copyfile(f"{path}{end}", f"{crashed}{end}")

@@ -717,6 +717,26 @@ def test_a_fingerprint_follows_the_pixels_and_not_the_path(tmp_path):
     assert fingerprint(inspect_scene(write(tmp_path / "c.tif", pixels))) != first
 
 
+def test_a_fingerprint_follows_all_of_a_mask_of_valid_pixels(tmp_path):
+    scene = write(tmp_path / "a.tif", noise(4, 400, 400))
+    mask = np.ones((1, 400, 400), np.uint8)
+    seen = set()
+    for name, hole in (("all", 0), ("hole", 20), ("copy", 20)):
+        mask[:, 120 : 120 + hole, 120 : 120 + hole] = 0
+        path = write(tmp_path / f"{name}.tif", mask)
+        seen.add(fingerprint(inspect_scene(scene, valid=str(path))))
+    assert len(seen) == 2
+    assert fingerprint(inspect_scene(scene, valid=f"{path}:0")) not in seen
+    assert fingerprint(inspect_scene(scene)) not in seen
+
+
+def test_a_scale_of_nothing_is_no_scale(tmp_path):
+    path = write(tmp_path / "a.tif", noise(4, 40, 40))
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.0,) * 4
+    assert inspect_scene(path).parts[0].scales == (1.0,) * 4
+
+
 def test_a_description_is_ready_for_json(tmp_path):
     import json
 

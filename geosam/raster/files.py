@@ -217,7 +217,7 @@ def _described(src: rasterio.DatasetReader, path: str, geobox: GeoBox) -> Raster
         descriptions=src.descriptions,
         colours=tuple(colour.name.lower() for colour in src.colorinterp),
         nodata=src.nodatavals,
-        scales=src.scales,
+        scales=tuple(scale or 1.0 for scale in src.scales),  # 0 is no scale
         offsets=src.offsets,
         mask=_mask_kind(src),
         levels=_levels(src, path),

@@ -328,19 +328,32 @@ def _load_coarse(
 def fingerprint(source: Source) -> str:
     """Return a SHA-256 that changes when the scene's pixels do, or how they are read.
 
-    It covers sizes, grids, types, band roles, scale, offset and nodata of the files, and a sample
-    of their pixels, but neither paths nor times: a copied scene is the same scene.
+    It covers sizes, grids, types, band roles, scale, offset and nodata of the files, a sample
+    of their pixels, and all of a mask that says which of them count, but neither paths nor times: a copied
+    scene is the same scene.
     """
     digest = hashlib.sha256(repr((source.names.names, _header(source.geobox))).encode())
     for part in source.parts:
         digest.update(repr((part.file.n_bytes, part.file.dtype, _header(part.geobox))).encode())
         meaning = (part.indexes, part.nodata, part.scales, part.offsets, part.alpha)
         digest.update(repr((meaning, part.frame and (part.frame.value, part.frame.slack))).encode())
+    if source.valid is not None:
+        digest.update(_valid_digest(source.valid).encode())
     for window in _samples(source.geobox):
         grid = source.geobox[window.slices()]
         block = load_pixels(source, grid, tell=lambda part, reason: None)
         digest.update(np.nan_to_num(block, nan=-1.0).tobytes())
     return digest.hexdigest()
+
+
+def _valid_digest(valid: ValidMask) -> str:
+    """Return what tells a mask from another: how it is read, and its bytes where it is a file here."""
+    read = repr((valid.values, _header(valid.file.geobox), valid.file.nodata, valid.floor))
+    path = Path(valid.file.path)
+    if not path.is_file():
+        return read
+    with path.open("rb") as file:
+        return read + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _header(geobox: GeoBox) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geosam.errors import BandError, PromptError
+from geosam.errors import BandError, OptionError, PromptError
 from geosam.indices import DEFAULT_HSV, INDICES, HsvRange, choose_index, compute_index, parse_hsv
 from geosam.models.prompter_files import prompter_at_hand
 from geosam.options import PROMPT_SOURCES, Options
@@ -90,6 +90,7 @@ def decide(views: Views, options: Options, *, own: bool = False) -> Decision:
     source, reason = ("vector", "Prompts: as given.") if own else choose_source(roles, options)
     made_from = set() if own or source != "vector" else prompt_origins(options.prompts)
     witness, speaks = choose_witness(roles, source, made_from, options)
+    hsv = _hsv_range(options, witness)
     notes = [f"The model sees {', '.join(composite)}.", reason]
     decision = Decision(
         composite, _fit(views, composite, options), source, witness=witness, speaks=speaks
@@ -114,7 +115,6 @@ def decide(views: Views, options: Options, *, own: bool = False) -> Decision:
         decision = replace(decision, renditions=(decision.stretch,))
     elif witness in ("hsv", "learned"):
         _check_bands(roles, RGB, f"--prompts {witness}")
-        hsv = parse_hsv(options.hsv) if options.hsv else DEFAULT_HSV
         stretch = _fit(views, RGB, options)
         seen = (
             (stretch, _AS_STORED)
@@ -135,6 +135,19 @@ _BESIDE = "The learned network has a small word beside the index."
 _ADDS = (
     "The learned network has a small word beside the index, and adds water that this leaves out."
 )
+
+
+def _hsv_range(options: Options, witness: str | None) -> HsvRange:
+    """Return what colours water has by the options, which must not say so in vain."""
+    if options.hsv is None:
+        return DEFAULT_HSV
+    hsv = parse_hsv(options.hsv)
+    if witness != "hsv":
+        raise OptionError(
+            "--hsv says which colours --prompts hsv takes for water, and prompts come from elsewhere. "
+            "Give both, or neither."
+        )
+    return hsv
 
 
 def _gives_way(decision: Decision, threshold: Threshold, options: Options) -> bool:

@@ -370,6 +370,8 @@ def test_an_overlap_as_large_as_the_tile(fails, scene, out, checkpoint):
         (["--prompts", "guess"], "guess"),
         (["--stretch", "strong"], "strong"),
         (["--prompts", "hsv", "--hsv", "blue"], "blue"),
+        (["--hsv", "blue"], "blue"),
+        (["--hsv", "150-260,0.1-1,0.05-0.8"], "--prompts hsv"),
         (["--frame", "paint"], "paint"),
         (["--mosaic", "middle"], "middle"),
         (["--device", "abacus"], "abacus"),

@@ -15,6 +15,7 @@ from shapely import Polygon
 
 from geosam.errors import InputError
 from geosam.grids import geobox_of
+from geosam.longitudes import brought_to_grid
 from geosam.prompts.scene_prompts import to_pixels
 
 MARGIN_TILES = 4
@@ -43,7 +44,7 @@ def read_aoi(path: str | Path, geobox: GeoBox) -> gpd.GeoSeries:
     areas = table.geometry[table.geom_type.isin(["Polygon", "MultiPolygon"])]
     if areas.empty:
         raise InputError(f"--aoi {path} has no polygons. Draw the area as a polygon.")
-    areas = areas.to_crs(str(geobox.crs))
+    areas = brought_to_grid(areas.explode(ignore_index=True), geobox)
     if not areas.intersects(geobox.extent.geom).any():
         raise InputError(
             f"--aoi {path} lies outside the scene. Check its CRS, or draw it over the scene."

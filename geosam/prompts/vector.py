@@ -13,6 +13,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosam.errors import PromptError
+from geosam.longitudes import brought_to_grid
 from geosam.prompts.scene_prompts import ScenePrompts, merge_prompts, to_pixels
 
 LAYERS = ("prompts", "prompt_boxes", "prompt_masks")
@@ -168,7 +169,7 @@ def _is_box(geometry: np.ndarray) -> np.ndarray:
 
 
 def _to_grid(table: gpd.GeoDataFrame, geobox: GeoBox, named: str) -> np.ndarray:
-    world = np.asarray(table.geometry.to_crs(str(geobox.crs)).values)
+    world = np.asarray(brought_to_grid(table.geometry, geobox).values)
     if not np.isfinite(shapely.get_coordinates(world)).all():
         raise PromptError(
             f"{named} has coordinates that do not exist in {geobox.crs}. Check its CRS."

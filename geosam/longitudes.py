@@ -53,7 +53,7 @@ def brought_to(shapes: gpd.GeoSeries, crs: Any, centre: float) -> gpd.GeoSeries:
     if turns.any():
         owner = shapely.get_coordinates(values, return_index=True)[1]
         values = _shifted(values, turns[owner])
-    return gpd.GeoSeries(values, index=there.index, crs=there.crs)
+    return gpd.GeoSeries(values, index=there.index, crs=there.crs, name=there.name)
 
 
 def brought_to_grid(shapes: gpd.GeoSeries, geobox: GeoBox) -> gpd.GeoSeries:

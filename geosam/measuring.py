@@ -22,6 +22,7 @@ from geosam.export.geopackage import layer_names, read_layer, write_geopackage
 from geosam.export.width_plot import plot_widths
 from geosam.ground import area_m2, perimeter_m, pixel_area_m2
 from geosam.layers import LAYERS
+from geosam.longitudes import brought_to
 from geosam.options import Options
 from geosam.overlay import VECTOR_SUFFIXES
 from geosam.rivers import measure_rivers
@@ -222,7 +223,8 @@ def _completed(frame: gpd.GeoDataFrame, edge: gpd.GeoSeries | None) -> gpd.GeoDa
     polygons = frame.geometry.to_numpy()
     number = np.arange(1, len(frame) + 1)
     known = edge if edge is not None else bounding_box(frame)
-    cut = [bool(on.any()) for on in on_edge(polygons, known.to_crs(frame.crs), 0.0)]
+    beside = brought_to(known, frame.crs, float(frame.total_bounds[[0, 2]].mean()))
+    cut = [bool(on.any()) for on in on_edge(polygons, beside, 0.0)]
     columns = {
         "outline_id": number,
         "river_id": number,

@@ -13,6 +13,7 @@ from geosam.change import Moment, measure_change
 from geosam.change.dates import decimal_year
 from geosam.cli.app import app
 from geosam.errors import InputError, OptionError
+from geosam.export.change_maps import plot_change
 from geosam.layers import LAYERS
 
 UTM = "EPSG:32633"
@@ -88,6 +89,27 @@ def test_dates_may_come_in_other_crs(crs):
     found = measure_change([before, after])
     assert found["erosion"].crs == UTM
     assert found["erosion"].area_m2.sum() == pytest.approx(30 * 4000 / SCALE**2, rel=0.01)
+
+
+@pytest.mark.parametrize(("left", "later"), [(200.0, -160.0), (179.99, 179.99), (-160.0, 200.0)])
+def test_layers_lie_with_the_outlines_on_either_side_of_the_antimeridian(tmp_path, left, later):
+    def moment(name, west, south):
+        corners = [(west, south), (west + 0.025, south + 0.03), (west + 0.05, south)]
+        line = shapely.LineString(corners)
+        water = [line.buffer(5e-4, cap_style="flat")]
+        edge = shapely.box(west + 0.001, 9.95, west + 0.049, 10.1)
+        frame = gpd.GeoDataFrame(geometry=water, crs="EPSG:4326")
+        return Moment(name, frame, gpd.GeoSeries([edge], crs="EPSG:4326"), pixel_m=10.0)
+
+    moments = [moment("1", left, 10.0), moment("2", later, 10.0004)]
+    layers = measure_change(moments)
+    around = shapely.box(left - 0.003, 9.95, left + 0.053, 10.1)
+    for name in ("erosion", "accretion", "migration"):
+        assert len(layers[name]) and layers[name].is_valid.all(), name
+        assert layers[name].within(around).all(), name
+    plot_change(layers, [each.outlines for each in moments], tmp_path / "change.png")
+    with Image.open(tmp_path / "change.png") as picture:
+        assert picture.height > picture.width / 3
 
 
 def loop(neck):

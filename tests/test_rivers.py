@@ -233,6 +233,41 @@ def test_a_river_is_the_same_in_any_crs(crs, pixel):
         assert totals[1] == pytest.approx(totals[0], rel=0.01)
 
 
+@pytest.mark.parametrize("left", [200.0, 179.99, -180.02])
+def test_every_layer_lies_with_its_outlines_on_either_side_of_the_antimeridian(left):
+    mask = sinuous_river_mask((120, 200), 2)
+    affine = Affine(2e-4, 0, left, 0, -2e-4, 10.0)
+    raster = in_scene(mask, "EPSG:4326", affine)
+    probability = in_scene(np.where(mask, 0.9, 0.1).astype("float32"), "EPSG:4326", affine)
+    water = outlines(raster)
+    found = measure_rivers(water, edge=footprint(raster), probability=probability)
+    x_min, y_min, x_max, y_max = water.total_bounds
+    around = shapely.box(x_min, y_min, x_max, y_max).buffer(3e-3)
+    for name, layer in found.items():
+        assert len(layer) and layer.is_valid.all(), name
+        assert layer.within(around).all(), name
+    assert found["transects"].width_low_m.median() > 20
+
+
+def test_an_edge_and_a_probability_of_other_longitudes_are_those_of_the_river():
+    mask = sinuous_river_mask((120, 200), 2)
+    ours, theirs = (Affine(2e-4, 0, left, 0, -2e-4, 10.0) for left in (200.0, -160.0))
+    wet = np.where(mask, 0.9, 0.1).astype("float32")
+    given = [
+        {
+            "edge": footprint(in_scene(mask, "EPSG:4326", affine)),
+            "probability": in_scene(wet, "EPSG:4326", affine),
+        }
+        for affine in (ours, theirs)
+    ]
+    water = outlines(in_scene(mask, "EPSG:4326", ours))
+    same, other = (measure_rivers(water, **each) for each in given)
+    assert list(other["nodes"].kind) == list(same["nodes"].kind)
+    assert other["transects"].width_low_m.mean() == pytest.approx(
+        same["transects"].width_low_m.mean()
+    )
+
+
 def on_the_ground(river, crs, pixel):
     left, bottom, right, top = river.bounds
     grid = GeoBox.from_bbox(

@@ -19,6 +19,7 @@ from geosam.change.migration import MainLine, moves
 from geosam.errors import InputError, OptionError
 from geosam.ground import area_m2, length_m
 from geosam.layers import LAYERS, empty_layer
+from geosam.longitudes import brought_to
 from geosam.rivers import measure_rivers
 from geosam.rivers.plane import Plane
 
@@ -99,7 +100,8 @@ def measure_change(
     """
     _check(moments, dated, uncertainty=uncertainty, spacing=spacing)
     crs = moments[0].outlines.crs
-    frames = [_in_crs(moment, crs) for moment in moments]
+    centre = _middle(moments[0].outlines)
+    frames = [_in_crs(moment, crs, centre) for moment in moments]
     corners = np.array([frame.total_bounds for frame in frames])
     plane = Plane(crs, [*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0)])
     measured = [
@@ -132,11 +134,16 @@ def _check(moments: Sequence[Moment], dated: bool, **sizes: float | None) -> Non
             raise InputError(f"The outlines of {moment.name} have no CRS: set it in the file.")
 
 
-def _in_crs(moment: Moment, crs: Any) -> gpd.GeoDataFrame:
-    frame = moment.outlines.to_crs(crs)
+def _in_crs(moment: Moment, crs: Any, centre: float) -> gpd.GeoDataFrame:
+    frame = moment.outlines
     if len(frame) == 0:
         raise InputError(f"There is no water at {moment.name}, so nothing can be compared.")
-    return frame
+    return frame.set_geometry(brought_to(frame.geometry, crs, centre))
+
+
+def _middle(frame: gpd.GeoDataFrame) -> float:
+    """Return the middle along x of outlines."""
+    return float(frame.total_bounds[[0, 2]].mean())
 
 
 def _measured(moment: Moment, frame: gpd.GeoDataFrame, **options: Any) -> dict[str, Any]:
@@ -155,7 +162,8 @@ def _flatten(
     if moment.edge is None:
         seen = shapely.box(*whole.bounds)
     else:
-        seen = plane.to_plane(shapely.union_all(moment.edge.to_crs(outlines.crs).to_numpy()))
+        edge = brought_to(moment.edge, outlines.crs, _middle(outlines))
+        seen = plane.to_plane(shapely.union_all(edge.to_numpy()))
     pixel = moment.pixel_m or _typical_step(whole)
     own = UNCERTAINTY_PX * pixel if uncertainty is None else uncertainty
     return _Flat(moment.name, whole, seen, _main(found, water, plane), own)

@@ -12,6 +12,7 @@ import numpy as np
 
 from geosam.errors import InputError
 from geosam.export.pictures import figure_of, save
+from geosam.longitudes import brought_to
 
 _COLOURS = {"erosion": "#d7301f", "accretion": "#3f8f3a", "cutoffs": "#7b3fa0"}
 _LABELS = {"erosion": "land to water", "accretion": "water to land", "cutoffs": "cut off"}
@@ -53,7 +54,8 @@ def plot_change(
     if len(dates) < 2:
         raise InputError("A map of change needs two dates or more.")
     crs = layers["erosion"].crs
-    water = [frame.to_crs(crs) for frame in outlines]
+    centre = float(outlines[0].to_crs(crs).total_bounds[[0, 2]].mean())
+    water = [brought_to(frame.geometry, crs, centre) for frame in outlines]
     left, bottom, right, top = np.array([frame.total_bounds for frame in water]).T
     steps = len(dates) - 1
     columns = min(columns, steps)

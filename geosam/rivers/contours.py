@@ -11,6 +11,8 @@ from pyproj import Transformer
 from scipy.ndimage import map_coordinates
 
 from geosam.errors import InputError
+from geosam.ground import crs_of
+from geosam.longitudes import near
 from geosam.rivers.plane import Plane
 from geosam.rivers.transects import Transects
 from geosam.strips import StripSource, open_strips
@@ -98,6 +100,8 @@ def _in_pixels(points: np.ndarray, plane: Plane, source: StripSource) -> np.ndar
     move = Transformer.from_crs(plane.crs, source.geobox.crs, always_xy=True)
     inverse = ~source.geobox.affine
     x, y = move.transform(*there.T)
+    box = source.geobox.boundingbox
+    x = near(x, crs_of(source.geobox), (box.left + box.right) / 2)
     return np.stack(
         [inverse.d * x + inverse.e * y + inverse.f, inverse.a * x + inverse.b * y + inverse.c],
         axis=1,

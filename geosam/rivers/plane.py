@@ -11,6 +11,7 @@ from pyproj.crs import ProjectedCRS
 from pyproj.crs.coordinate_operation import TransverseMercatorConversion
 
 from geosam.errors import InputError
+from geosam.longitudes import near
 
 
 class Plane:
@@ -40,6 +41,7 @@ class Plane:
                 "the data the CRS they were surveyed in, such as EPSG:32633."
             )
         self.crs = crs
+        self._centre = float(bounds[0] + bounds[2]) / 2
         middle = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(
             (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
         )
@@ -59,8 +61,14 @@ class Plane:
         return _moved(geometries, self._forward)
 
     def from_plane(self, geometries: Any) -> Any:
-        """Return geometries of the plane with coordinates of the data's CRS."""
-        return _moved(geometries, self._back)
+        """Return geometries of the plane with coordinates of the data's CRS, longitudes on its side
+        of the antimeridian.
+        """
+        there = _moved(geometries, self._back)
+        return shapely.transform(there, self._beside)
+
+    def _beside(self, xy: np.ndarray) -> np.ndarray:
+        return np.stack([near(xy[:, 0], self.crs, self._centre), xy[:, 1]], axis=1)
 
 
 def _moved(geometries: Any, transformer: Transformer) -> Any:

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geosam.errors import InputError
 from geosam.ground import area_m2, metres_to_crs
+from geosam.longitudes import brought_to
 from geosam.rivers.kinds import Shapes, is_compact
 from geosam.rivers.network import EMPTY, Network, trace
 from geosam.rivers.plane import Plane
@@ -77,7 +78,7 @@ def read_water(
     polygons = plane.to_plane(given)
     pixel_m = pixel_m or _pixel_m(polygons)
     near = NEAR_PX * min(metres_to_crs(pixel_m, frame.crs, _middle(frame)))
-    edge = bounding_box(frame) if edge is None else edge.to_crs(frame.crs)
+    edge = bounding_box(frame) if edge is None else brought_to(edge, frame.crs, _middle(frame)[0])
     edges = on_edge(given, edge, near)
     if not _any_bank(given, edges):
         raise InputError(
@@ -119,9 +120,11 @@ def _checked(outlines: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 def has_banks(outlines: gpd.GeoDataFrame, edge: gpd.GeoSeries) -> bool:
     """Tell whether any outline ends at a bank, and not at the scene's edge alone."""
     polygons = outlines.geometry.to_numpy()
-    near = 1e-9 * float(np.abs(outlines.total_bounds).max()) if len(outlines) else 0.0
-    edges = on_edge(polygons, edge.to_crs(outlines.crs), near)
-    return len(polygons) > 0 and _any_bank(polygons, edges)
+    if len(polygons) == 0:
+        return False
+    near = 1e-9 * float(np.abs(outlines.total_bounds).max())
+    beside = brought_to(edge, outlines.crs, _middle(outlines)[0])
+    return _any_bank(polygons, on_edge(polygons, beside, near))
 
 
 def _any_bank(polygons: np.ndarray, edges: list[np.ndarray]) -> bool:

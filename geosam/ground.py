@@ -20,6 +20,10 @@ from geosam.errors import InputError
 
 _PROBE_PX = 0.5
 """Half the step, in pixels, of the finite differences that measure a pixel."""
+_MOST_LON = 540.0
+"""Degrees of longitude that data may reach: a turn and a half, from -180 to 180 a whole turn on."""
+_SLACK_LAT = 1e-6
+"""Degrees that the digits of a grid's edge may lie beyond a pole."""
 
 
 def area_m2(geometries: Any, crs: Any) -> np.ndarray:
@@ -180,7 +184,7 @@ def metres_to_crs(
     step = 1e-5 if crs.is_geographic else 1.0
     x = at[0] + step * np.array([-0.5, 0.5, 0.0, 0.0])
     y = at[1] + step * np.array([0.0, 0.0, -0.5, 0.5])
-    lon, lat = _to_lonlat(x, y, crs)
+    lon, lat = lonlat(x, y, crs)
     _, _, metres = _geod(crs).inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
     return float(distance_m * step / metres[1]), float(distance_m * step / metres[0])
 
@@ -212,8 +216,8 @@ def _pixel_steps(
 def _ground_step(
     geobox: GeoBox, crs: CRS, rows: np.ndarray, cols: np.ndarray, half: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    lon0, lat0 = _to_lonlat(*_apply(geobox.affine, cols - half[1], rows - half[0]), crs)
-    lon1, lat1 = _to_lonlat(*_apply(geobox.affine, cols + half[1], rows + half[0]), crs)
+    lon0, lat0 = lonlat(*_apply(geobox.affine, cols - half[1], rows - half[0]), crs)
+    lon1, lat1 = lonlat(*_apply(geobox.affine, cols + half[1], rows + half[0]), crs)
     azimuth, _, metres = _geod(crs).inv(lon0, lat0, lon1, lat1)
     return metres, azimuth
 
@@ -240,7 +244,7 @@ def _is_shell(polygon_of_ring: np.ndarray) -> np.ndarray:
 
 def _ring_areas(rings: np.ndarray, crs: CRS) -> np.ndarray:
     coords, index = shapely.get_coordinates(rings, return_index=True)
-    lon, lat = _to_lonlat(coords[:, 0], coords[:, 1], crs)
+    lon, lat = lonlat(coords[:, 0], coords[:, 1], crs)
     bounds = np.searchsorted(index, np.arange(len(rings) + 1))
     geod = _geod(crs)
     areas = [
@@ -252,22 +256,30 @@ def _ring_areas(rings: np.ndarray, crs: CRS) -> np.ndarray:
 
 def _line_lengths(lines: np.ndarray, crs: CRS) -> np.ndarray:
     coords, index = shapely.get_coordinates(lines, return_index=True)
-    lon, lat = _to_lonlat(coords[:, 0], coords[:, 1], crs)
+    lon, lat = lonlat(coords[:, 0], coords[:, 1], crs)
     _, _, metres = _geod(crs).inv(lon[:-1], lat[:-1], lon[1:], lat[1:])
     same = index[:-1] == index[1:]
     return np.bincount(index[:-1][same], np.asarray(metres)[same], minlength=len(lines))
 
 
-def _to_lonlat(x: Any, y: Any, crs: CRS) -> tuple[np.ndarray, np.ndarray]:
-    """Transform to longitude and latitude in degrees on the CRS's own ellipsoid and datum."""
+def lonlat(x: Any, y: Any, crs: CRS) -> tuple[np.ndarray, np.ndarray]:
+    """Transform to longitude and latitude in degrees on the CRS's own ellipsoid and datum.
+
+    Raises
+    ------
+    InputError
+        The CRS has no place on Earth, or coordinates lie outside its domain.
+    """
     transformer, degrees = _geodetic(crs)
     lon, lat = transformer.transform(np.asarray(x, float), np.asarray(y, float))
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+    lon, lat = lon * degrees, lat * degrees
+    # What is not finite is within nothing.
+    if not ((np.abs(lon) <= _MOST_LON).all() and (np.abs(lat) <= 90 + _SLACK_LAT).all()):
         raise InputError(
             f"Coordinates lie outside the domain of {crs.name}, so they cannot be measured in "
             "metres. Check that the CRS is the right one."
         )
-    return lon * degrees, lat * degrees
+    return lon, np.clip(lat, -90, 90)
 
 
 @lru_cache(maxsize=32)

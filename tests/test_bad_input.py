@@ -125,6 +125,21 @@ def test_a_crs_that_does_not_exist(fails, scene, out):
     assert "EPSG:1" in fails("segment", scene, "-o", out, "--crs", "EPSG:1")
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "plan"])
+def test_a_crs_that_the_coordinates_do_not_fit(fails, scene, tmp_path, out, command):
+    wrong = write(tmp_path / "wrong.tif", pixels(), crs="EPSG:4326")
+    where = output_of("info" if command == "plan" else command, out)
+    assert "outside the domain" in fails(command, wrong, *where)
+    assert "outside the domain" in fails(command, scene, *where, "--crs", "EPSG:4326")
+    assert "EPSG:4978" in fails(command, scene, *where, "--crs", "EPSG:4978")
+
+
+def test_outlines_of_coordinates_that_do_not_fit(fails, tmp_path, out):
+    mask = write(tmp_path / "mask.tif", pixels(1).clip(0, 1).astype("uint8"), crs="EPSG:4326")
+    assert "outside the domain" in fails("vectorize", mask, "-o", out)
+    assert "outside the domain" in fails("rivers", mask, "-o", out)
+
+
 def test_a_scene_of_one_band(fails, tmp_path, out):
     scene = write(tmp_path / "grey.tif", pixels(1))
     assert "one band" in fails("segment", scene, "-o", out)

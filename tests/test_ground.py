@@ -115,6 +115,20 @@ def test_coordinates_outside_the_crs_are_refused():
         area_m2([shapely.box(1e30, 1e30, 2e30, 2e30)], 32633)
 
 
+@pytest.mark.parametrize(
+    "box", [(500000, 4600000, 500010, 4600010), (10, 89, 11, 91), (541, 0, 542, 1)]
+)
+def test_metres_that_are_called_degrees_are_outside_of_the_crs(box):
+    with pytest.raises(InputError, match="outside the domain"):
+        area_m2([shapely.box(*box)], "EPSG:4326")
+
+
+def test_degrees_to_a_pole_and_beyond_180_are_inside_of_the_crs():
+    pole, beside = (area_m2([shapely.box(*b, 90)], 4326) for b in ((0, 89, 1), (360, 89, 361)))
+    assert pole == pytest.approx(beside)
+    assert area_m2([shapely.box(0, 89, 1, 90 + 1e-9)], 4326) == pytest.approx(pole)
+
+
 def test_a_distance_without_a_place_is_refused():
     with pytest.raises(InputError, match="depends on the place"):
         metres_to_crs(10, "EPSG:4326")

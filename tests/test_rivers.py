@@ -495,6 +495,7 @@ def test_what_cannot_be_measured_is_said():
         (gpd.GeoDataFrame(geometry=[bow], crs=UTM), "Self-intersection"),
         (gpd.GeoDataFrame(geometry=[box]), "no CRS"),
         (frame.set_crs(LOCAL, allow_override=True), "no place on Earth"),
+        (frame.set_crs(4326, allow_override=True), "outside the domain"),
         (gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=UTM), "hold a Point"),
     ]
     for outline, words in cases:

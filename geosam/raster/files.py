@@ -276,7 +276,7 @@ def _crs_of(src: rasterio.DatasetReader, path: str, crs: str | None) -> str:
         return _named(_parsed_crs(crs))
     if src.crs is None or not src.crs.to_wkt():
         raise InputError(f"{path} has no CRS: give it with --crs, for example --crs EPSG:32618.")
-    if not (src.crs.is_geographic or src.crs.is_projected):
+    if not _is_map(src.crs):
         raise InputError(
             f"{path} has a local CRS that does not tell where on Earth it lies: "
             "give a map CRS with --crs, for example --crs EPSG:32618."
@@ -291,11 +291,21 @@ def _named(crs: rasterio.crs.CRS) -> str:
 
 def _parsed_crs(crs: str) -> rasterio.crs.CRS:
     try:
-        return rasterio.crs.CRS.from_user_input(crs)
+        parsed = rasterio.crs.CRS.from_user_input(crs)
     except rasterio.errors.CRSError as error:
         raise InputError(
             f"CRS {crs!r} is not known: give an EPSG code such as EPSG:32618, or WKT."
         ) from error
+    if not _is_map(parsed):
+        raise InputError(
+            f"CRS {crs!r} is no CRS of a map, with x and y on the ground: "
+            "give one such as EPSG:32618."
+        )
+    return parsed
+
+
+def _is_map(crs: rasterio.crs.CRS) -> bool:
+    return bool(crs.is_geographic or crs.is_projected)
 
 
 def _mask_kind(src: rasterio.DatasetReader) -> str:

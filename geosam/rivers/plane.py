@@ -11,6 +11,7 @@ from pyproj.crs import ProjectedCRS
 from pyproj.crs.coordinate_operation import TransverseMercatorConversion
 
 from geosam.errors import InputError
+from geosam.ground import lonlat
 from geosam.longitudes import near
 
 
@@ -42,15 +43,9 @@ class Plane:
             )
         self.crs = crs
         self._centre = float(bounds[0] + bounds[2]) / 2
-        middle = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(
-            (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
-        )
-        if not np.isfinite(middle).all():
-            raise InputError(
-                f"The coordinates lie outside the domain of {crs.name}: check that the CRS is right."
-            )
+        lon, lat = lonlat(self._centre, (bounds[1] + bounds[3]) / 2, crs)
         conversion = TransverseMercatorConversion(
-            latitude_natural_origin=middle[1], longitude_natural_origin=middle[0]
+            latitude_natural_origin=float(lat), longitude_natural_origin=float(lon)
         )
         flat = ProjectedCRS(conversion, geodetic_crs=crs.geodetic_crs)
         self._forward = Transformer.from_crs(crs, flat, always_xy=True)

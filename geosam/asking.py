@@ -339,7 +339,8 @@ def _chunk(
     if asked is None or np.isneginf(logits[asked.slices(window)]).all():
         return np.zeros((place.height, place.width), np.float32)
     # What is interpolated needs a pixel of the model's grid more.
-    margin = MARGIN_PX * max(1, round(abs(grid.affine.a / part.affine.a)))
+    coarser = abs(grid.affine.determinant / part.affine.determinant) ** 0.5
+    margin = MARGIN_PX * max(1, round(coarser))
     looks = answers.prepared.views.around(part.pad(margin, margin))
     if looks is None:
         return np.full((place.height, place.width), np.nan, np.float32)

@@ -47,7 +47,7 @@ def with_faults(states: pd.DataFrame, faults: Faults, prepared: Prepared) -> pd.
     areas, reasons = faults.areas()
     if not reasons:
         return states
-    pixel = abs(prepared.grid.geobox.affine.a)
+    pixel = abs(prepared.grid.geobox.affine.determinant) ** 0.5
     tree = shapely.STRtree(shapely.buffer(areas, -pixel / 100, join_style="mitre"))
     failed: dict[int, str] = {}
     for part in _parts(states):

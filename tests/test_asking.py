@@ -20,6 +20,7 @@ from geosam.tiles import TileGrid
 
 NORTH_UP = Affine(10, 0, 600_000, 0, -10, 5_000_000)
 ROTATED = Affine.translation(600_000, 5_000_000) * Affine.rotation(30) * Affine.scale(10, -10)
+ON_ITS_SIDE = Affine(0, 10, 600_000, 10, 0, 5_000_000)
 SIZE = 64
 
 
@@ -108,7 +109,9 @@ def part_at(dark, x, y):
     return labels == labels[y, x]
 
 
-@pytest.mark.parametrize("affine", [NORTH_UP, ROTATED], ids=["north up", "rotated"])
+@pytest.mark.parametrize(
+    "affine", [NORTH_UP, ROTATED, ON_ITS_SIDE], ids=["north up", "rotated", "on its side"]
+)
 @pytest.mark.parametrize("crs", [None, "EPSG:4326", "EPSG:3857"])
 def test_a_click_in_any_crs_hits_its_pixel(affine, crs):
     dark = np.zeros((90, 130), bool)

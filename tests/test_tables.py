@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosam import tables
@@ -54,6 +55,19 @@ def test_a_tile_that_owns_what_could_not_be_read_fails_with_the_reason(
     assert ((after.status == FAILED) == owners).all()
     assert (after.error[owners] == "torn").all() and (after.error[~owners] == "").all()
     assert after[~owners].equals(states[~owners])
+
+
+def test_a_tile_beside_what_could_not_be_read_does_not_fail_in_a_turned_scene(tmp_path):
+    turned = Affine.translation(5e5, 0) * Affine.rotation(90) * Affine.scale(1, -1)
+    grid = TileGrid(GeoBox((500, 700), turned, "EPSG:32633"), 64, 16)
+    prepared = SimpleNamespace(grid=grid)
+    table = tile_states((tile, TileMask(SKIPPED_NODATA)) for tile in grid)
+    hurt = list(grid)[len(grid) // 2]
+    faults = Faults(tmp_path / "faults")
+    faults.tell(grid.geobox[hurt.core.slices()], "torn")
+    after = with_faults(table, faults, prepared)
+    failed = after[after.status == FAILED]
+    assert list(zip(failed.row, failed.col, strict=True)) == [hurt.index]
 
 
 def test_without_faults_nothing_changes(states, tmp_path):

@@ -16,7 +16,7 @@ from rasterio.errors import RasterioIOError
 from geosam.errors import InputError
 from geosam.reader import open_reader
 from geosam.scores import IGNORED
-from geosam.strips import holds_one, is_mask, read_array, read_file, read_full
+from geosam.strips import holds_one, is_mask, means_water, read_array, read_file, read_full
 
 PICTURE_SUFFIXES = {
     ".png",
@@ -55,8 +55,8 @@ def read_plain(source: Any, threshold: float, full_is_water: bool | None = None)
     threshold : float
         Probability above which a pixel is water.
     full_is_water : bool, optional
-        Whether 255 is water in a mask file without a nodata value; where not given, it is if the
-        file holds only 0 and 255.
+        Whether 255 is water in a mask file without a nodata value but 0; where not given, it is if
+        the file holds only 0 and 255.
 
     Returns
     -------
@@ -108,9 +108,7 @@ def _read(file: rasterio.DatasetReader, full_is_water: bool | None) -> tuple[boo
     if sum(colour.name != "alpha" for colour in file.colorinterp) != 1:
         raise InputError(f"{file.name} has {file.count} bands, and a mask has one.")
     mask = is_mask(file.dtypes[0], file.scales[0], file.offsets[0])
-    if not mask or file.nodata is not None or file.dtypes[0] != "uint8":
-        return mask, read_file(file)
-    full = not holds_one(file) if full_is_water is None else full_is_water
+    full = means_water(file, full_is_water)
     return mask, read_full(file) if full else read_file(file)
 
 

@@ -72,15 +72,15 @@ def open_strips(
     source : path or xarray.DataArray of shape (y, x)
         Float rasters, and integer ones with a scale, hold the probability of water in 0..1; other
         integer rasters and bool ones are masks of 0 and 1. Nodata is NaN, the declared nodata
-        value, or 255 in a mask. In a file without a nodata value that holds only 0 and 255, 255
-        is water.
+        value, or 255 in a mask; what is 0 in a mask is land, also where 0 is its nodata value. In a
+        file that holds only 0 and 255, and has no nodata value but 0, 255 is water.
     threshold : float
         Probability above which a pixel is water.
     predicted_iou : path, DataArray of the same grid, or GeoDataFrame, optional
         Predicted IoU of every pixel, or tiles with a column `predicted_iou`.
     full_is_water : bool, optional
-        Whether 255 is water in a mask file without a nodata value; where not given, it is if the
-        file holds only 0 and 255.
+        Whether 255 is water in a mask file without a nodata value but 0; where not given, it is if
+        the file holds only 0 and 255.
 
     Returns
     -------
@@ -186,10 +186,7 @@ def _open_file(
     with open_raster(path) as file:
         geobox, height = file_grid(file), file.block_shapes[0][0]
         mask = is_mask(file.dtypes[0], file.scales[0], file.offsets[0])
-        if mask and file.nodata is None and file.dtypes[0] == "uint8":
-            full = not holds_one(file) if full_is_water is None else full_is_water
-        else:
-            full = False
+        full = means_water(file, full_is_water)
     rows = _strip_rows(geobox, height)
     scores = _open_scores(predicted_iou, geobox)
 
@@ -349,10 +346,23 @@ def _as_mask(values: np.ndarray, missing: np.ndarray, name: str) -> np.ndarray:
     return out
 
 
+def means_water(file: rasterio.DatasetReader, full_is_water: bool | None = None) -> bool:
+    """Tell whether 255 is water in a file: in a mask that holds nothing else but 0, or as it is said.
+
+    A nodata value of 0 says nothing of 255; any other one says what nodata is.
+    """
+    mask = is_mask(file.dtypes[0], file.scales[0], file.offsets[0])
+    if not mask or file.nodata not in (None, 0):
+        return False
+    return not holds_one(file) if full_is_water is None else full_is_water
+
+
 def read_full(file: rasterio.DatasetReader, window: Window | None = None) -> np.ndarray:
     """Read a mask in which 255 is water."""
-    values = _read(file, window)
-    return _as_mask(values // MASK_NODATA, (values % MASK_NODATA) != 0, file.name)
+    values = _read(file, window, masked=True)
+    data, missing = np.ma.getdata(values), np.ma.getmaskarray(values) & (file.nodata != 0)
+    full = data == MASK_NODATA
+    return _as_mask(full, missing | ((data != 0) & ~full), file.name)
 
 
 def holds_one(file: rasterio.DatasetReader) -> bool:

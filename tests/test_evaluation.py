@@ -272,6 +272,19 @@ def test_255_is_unknown_in_a_file_that_holds_a_one(tmp_path):
     assert evaluate(on_grid(half_river()), tmp_path / "t.tif").n_pixels == 60 * 40
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("uint16", None), ("int32", 0)])
+@pytest.mark.parametrize("crs", ["EPSG:32633", None])
+def test_255_is_water_in_a_file_of_0_and_255_of_any_integers(tmp_path, dtype, nodata, crs):
+    options = {"driver": "GTiff", "height": 60, "width": 80, "count": 1, "dtype": dtype}
+    place = {"crs": crs, "transform": NORTH_UP} if crs else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(tmp_path / "t.tif", "w", nodata=nodata, **place, **options) as file:
+            file.write(river().astype(dtype) * np.array(255, dtype), 1)
+    found = evaluate(on_grid(river()) if crs else river(), tmp_path / "t.tif")
+    assert (found.iou, found.n_pixels) == (1, 4800)
+
+
 def test_a_set_decides_together_what_255_is(tmp_path):
     dry = np.zeros((60, 80))
     dry[:, 40:] = 255

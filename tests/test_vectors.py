@@ -377,6 +377,38 @@ def test_files_of_every_kind_give_the_same_outlines(tmp_path):
         assert outlines(path).truncated.sum() == outlines(on_grid(mask)).truncated.sum(), name
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "int32"])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_in_a_mask_of_0_and_255_alone_255_is_water(tmp_path, dtype, nodata):
+    mask = blobs(size=96)
+    expected = outlines(on_grid(mask))
+    values = mask.astype(dtype) * np.array(255, dtype)
+    found = outlines(write(tmp_path / "full.tif", values, nodata))
+    assert found.geometry.geom_equals(expected.geometry).all()
+    assert found.truncated.equals(expected.truncated)
+    values[0, 0] = 1
+    beside_a_one = outlines(write(tmp_path / "unknown.tif", values, nodata), min_area=0, simplify=0)
+    assert beside_a_one.geometry.area.tolist() == [100]
+
+
+def test_a_signed_byte_is_a_mask_of_0_and_1(tmp_path):
+    mask = blobs(size=96)
+    expected = outlines(on_grid(mask)).geometry
+    for name, values in (("wet", mask), ("dry", mask & False)):
+        found = outlines(write(tmp_path / f"{name}.tif", values.astype(np.int8)))
+        assert len(found) == len(expected) * (name == "wet")
+
+
+def test_what_the_mask_of_a_file_hides_is_nodata_whatever_255_is(tmp_path):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15] = 1
+    for name, values in (("ones", mask), ("full", mask * 255)):
+        path = write(tmp_path / f"{name}.tif", values)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(np.arange(400).reshape(20, 20) % 20 >= 5)
+        assert outlines(path, simplify=0).geometry.area.tolist() == [15000], name
+
+
 def test_probability_bytes_are_read_by_their_scale(tmp_path):
     values = np.full((20, 20), 25, np.uint8)
     values[5:15, 5:15] = 203

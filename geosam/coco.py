@@ -98,7 +98,7 @@ def write_coco(
         The JSON file. It appears when it is complete.
     objects
         Polygons in any CRS: the layer ``segments`` or ``outlines``, or others. Those that cover no
-        pixel centre are left out.
+        pixel centre are left out, as are rows without a geometry.
     geobox
         The pixels that the image has.
     file_name
@@ -112,10 +112,12 @@ def write_coco(
 
     Raises
     ------
+    InputError
+        If the objects have no CRS, or are no polygons.
     OutputError
         If the file is there already, or its folder is missing or not writable.
     """
-    path = Path(path)
+    path, objects = Path(path), exportable(objects, "The table of objects")
     check_writable(path, overwrite)
     names = _names(objects, category)
     kinds = sorted(set(names)) or [category]
@@ -138,6 +140,29 @@ def write_coco(
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def exportable(objects: Any, name: str) -> gpd.GeoDataFrame:
+    """Return the rows of a table that have a geometry, or say why they cannot be annotations.
+
+    Raises
+    ------
+    InputError
+        If it has no geometry or no CRS, or other geometries than polygons; `name` is what it is
+        called then.
+    """
+    if not isinstance(objects, gpd.GeoDataFrame):
+        raise InputError(f"{name} has no geometry: name a layer of polygons with --layer.")
+    if objects.crs is None:
+        raise InputError(f"{name} has no CRS: save it again with the CRS of its coordinates.")
+    there = objects[~(objects.geometry.isna() | objects.geometry.is_empty)]
+    odd = there.geom_type[~there.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if len(odd):
+        raise InputError(
+            f"{name} holds a {odd.iloc[0]}, and objects are polygons: name a layer of polygons with "
+            "--layer, or remove what is none."
+        )
+    return there
 
 
 def read_annotations(path: str | Path, image: str | int | None = None) -> list[Annotation]:

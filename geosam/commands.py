@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geosam.clock import Clock
-from geosam.coco import read_coco, write_coco
+from geosam.coco import exportable, read_coco, write_coco
 from geosam.embeddings import EmbeddingStore
 from geosam.errors import OptionError, PromptError
 from geosam.export.cog import write_raster
@@ -295,7 +295,8 @@ def convert_coco(
     if pixels is None:
         raise OptionError("Polygons have no pixels of their own: name the scene with --grid.")
     names = layer_names(source)
-    chosen = layer or next((name for name in ("segments", "outlines") if name in names), names[0])
-    objects = read_layer(source, chosen)
+    usual = [name for name in ("segments", "outlines") if name in names]
+    chosen = layer or (usual or names or ["outlines"])[0]
+    objects = exportable(read_layer(source, chosen), f"The layer {chosen} of {source}")
     write_coco(output, objects, pixels, file_name=Path(str(grid)).name, overwrite=overwrite)
     return Written(str(output), (), {"objects": len(objects)}, clock.seconds())

@@ -4,6 +4,8 @@ import json
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
+import pyogrio
 import pytest
 import shapely
 from affine import Affine
@@ -175,6 +177,43 @@ def test_corrupt_files_say_what_is_wrong(tmp_path):
         geosam.read_coco(coco(tmp_path, [[1, 2, 3, 4, 5, 5]]), GRID[:10, :10])
     with pytest.raises(InputError, match=r"no image 'b.png'. Images: a.png"):
         geosam.read_coco(coco(tmp_path, []), GRID, image="b.png")
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_what_is_no_polygon_on_the_ground_cannot_be_an_annotation(tmp_path):
+    path, out = tmp_path / "in.gpkg", tmp_path / "out.json"
+    write_picture(
+        tmp_path / "scene.tif", np.ones((3, 40, 50), np.uint8), pixel_m=2, corner=(5e5, 5e6)
+    )
+    whole = polygons()
+    lines = whole.set_geometry(whole.boundary)
+    geosam.write_geopackage(path, outlines=whole, runs=pd.DataFrame({"command": ["segment"]}))
+    pyogrio.write_dataframe(lines, path, layer="banks")
+    cases = [("runs", "has no geometry"), ("banks", "holds a MultiLineString"), ("no", "no layer")]
+    for layer, words in cases:
+        with pytest.raises(InputError, match=words):
+            convert_coco(path, out, grid=tmp_path / "scene.tif", layer=layer)
+    whole.set_crs(None, allow_override=True).to_file(tmp_path / "nowhere.gpkg")
+    with pytest.raises(InputError, match="no CRS"):
+        convert_coco(tmp_path / "nowhere.gpkg", out, grid=tmp_path / "scene.tif")
+    for odd, words in ((pd.DataFrame(), "no geometry"), (lines, "MultiLineString")):
+        with pytest.raises(InputError, match=words):
+            geosam.write_coco(out, odd, GRID)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("nothing", [None, shapely.Polygon()])
+def test_rows_without_a_geometry_are_left_out(tmp_path, nothing):
+    rows = polygons()
+    rows.loc[0, "geometry"] = nothing
+    rows.to_file(tmp_path / "in.gpkg", layer="outlines")
+    write_picture(
+        tmp_path / "scene.tif", np.ones((3, 40, 50), np.uint8), pixel_m=2, corner=(5e5, 5e6)
+    )
+    out = tmp_path / "out.json"
+    written = convert_coco(tmp_path / "in.gpkg", out, grid=tmp_path / "scene.tif")
+    assert written.counts == {"objects": 1}
+    assert [row["id"] for row in json.loads(out.read_text())["annotations"]] == [9]
 
 
 def test_the_command_goes_both_ways(tmp_path):

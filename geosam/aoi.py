@@ -39,6 +39,10 @@ def read_aoi(path: str | Path, geobox: GeoBox) -> gpd.GeoSeries:
         raise InputError(
             f"--aoi {path} cannot be read as vectors ({error}). Give a GeoPackage, GeoJSON or shapefile."
         ) from error
+    if not isinstance(table, gpd.GeoDataFrame):
+        raise InputError(
+            f"--aoi {path} has no geometry. Give a GeoPackage, GeoJSON or shapefile of polygons."
+        )
     if table.crs is None:
         raise InputError(f"--aoi {path} has no CRS. Save it again with the CRS of its coordinates.")
     areas = table.geometry[table.geom_type.isin(["Polygon", "MultiPolygon"])]

@@ -343,6 +343,19 @@ def test_an_area_of_interest_outside_the_scene(fails, scene, tmp_path, out):
     assert "outside" in fails("segment", scene, "-o", out, "--aoi", tmp_path / "area.gpkg")
 
 
+def test_an_area_of_interest_that_is_a_table_without_geometry(fails, scene, tmp_path, out):
+    (tmp_path / "table.csv").write_text("name,size\nharbour,3\n")
+    line = fails("segment", scene, "-o", out, "--aoi", tmp_path / "table.csv")
+    assert "table.csv has no geometry" in line
+
+
+@pytest.mark.parametrize("values", ["1,..", "1.2.3", "1,2-"])
+def test_a_quality_mask_with_values_that_are_no_numbers(fails, scene, tmp_path, out, values):
+    mask = write(tmp_path / "qa.tif", pixels(1))
+    line = fails("segment", scene, "-o", out, "--valid", f"{mask}:{values}")
+    assert values in line
+
+
 def test_a_model_folder_that_is_not_there(fails, scene, tmp_path, out):
     assert "no/model" in fails("segment", scene, "-o", out, "--model", tmp_path / "no/model")
 

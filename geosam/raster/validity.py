@@ -13,6 +13,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 from scipy import ndimage
 
+from geosam.errors import OptionError
 from geosam.raster.files import RasterFile, look_at, read_raw
 from geosam.raster.resample import axis_maps
 from geosam.types import Window
@@ -104,11 +105,24 @@ def parse_valid(text: str) -> ValidMask:
     ------
     InputError
         The mask cannot be opened or is not georeferenced.
+    OptionError
+        One of the values is no number.
     """
     match = re.fullmatch(r"(.+?):(-?[\d.]+(?:\s*,\s*-?[\d.]+)*)", text.strip())
     if match is None:
         return ValidMask(look_at(text.strip()), ())
-    return ValidMask(look_at(match[1]), tuple(float(value) for value in match[2].split(",")))
+    values = tuple(_number(value, text) for value in match[2].split(","))
+    return ValidMask(look_at(match[1]), values)
+
+
+def _number(value: str, text: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise OptionError(
+            f"{text!r} has {value.strip()!r} among its values, which is no number: "
+            "write them as in qa.tif:1,2,5."
+        ) from None
 
 
 def nearest_on(

@@ -24,6 +24,7 @@ from geosam import __version__
 from geosam.cutouts import Cutout, cut_out
 from geosam.errors import InputError
 from geosam.ground import crs_of, moved
+from geosam.longitudes import brought_to_grid
 from geosam.rle import compress, decode_cutout, encode_cutout
 from geosam.types import Window
 from geosam.workspace import check_writable
@@ -121,7 +122,7 @@ def write_coco(
     check_writable(path, overwrite)
     names = _names(objects, category)
     kinds = sorted(set(names)) or [category]
-    pixels = moved(objects.to_crs(crs_of(geobox)).geometry.to_numpy(), ~geobox.affine)
+    pixels = moved(brought_to_grid(objects.geometry, geobox).to_numpy(), ~geobox.affine)
     rows = _annotations(objects, pixels, (geobox.shape[0], geobox.shape[1]), compressed)
     annotations = [row | {"category_id": kinds.index(names[k]) + 1} for k, row in rows]
     image = {

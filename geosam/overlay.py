@@ -18,6 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from geosam.errors import InputError
 from geosam.ground import crs_of
+from geosam.longitudes import brought_to, brought_to_grid
 from geosam.scores import IGNORED
 from geosam.strips import open_strips
 
@@ -114,7 +115,7 @@ def _same(a: Affine, b: Affine) -> bool:
 
 
 def _burn(polygons: gpd.GeoDataFrame, geobox: GeoBox, name: str) -> np.ndarray:
-    shapes = polygons.to_crs(crs_of(geobox)).geometry
+    shapes = brought_to_grid(polygons.geometry, geobox)
     shapes = shapes[~(shapes.is_empty | shapes.isna())]
     if len(shapes) and not shapes.intersects(geobox.extent.geom).any():
         raise InputError(
@@ -130,7 +131,9 @@ def _burn(polygons: gpd.GeoDataFrame, geobox: GeoBox, name: str) -> np.ndarray:
 def _common_grid(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> GeoBox:
     crs = truth.crs
     if crs.is_geographic:
-        crs = (truth if len(truth) else pred).estimate_utm_crs()
+        shapes = (truth if len(truth) else pred).geometry
+        # Zones are looked up by longitudes from -180 to 180.
+        crs = brought_to(shapes, shapes.crs, 0.0).estimate_utm_crs()
     boxes = [frame.to_crs(crs).total_bounds for frame in (pred, truth) if len(frame)]
     if not boxes:
         raise InputError("Neither the prediction nor the truth has a polygon: nothing to compare.")

@@ -216,6 +216,15 @@ def test_rows_without_a_geometry_are_left_out(tmp_path, nothing):
     assert [row["id"] for row in json.loads(out.read_text())["annotations"]] == [9]
 
 
+def test_polygons_in_metres_are_pixels_of_a_scene_across_the_antimeridian(tmp_path):
+    grid = GeoBox((40, 50), Affine(1e-3, 0, 179.975, 0, -1e-3, 10), "EPSG:4326")
+    box = shapely.box(179.985, 9.97, 180.015, 9.99)
+    drawn = gpd.GeoDataFrame(geometry=[box], crs=4326).to_crs(3832)
+    geosam.write_coco(tmp_path / "out.json", drawn, grid)
+    (row,) = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert row["bbox"] == [10, 10, 30, 20]
+
+
 def test_the_command_goes_both_ways(tmp_path):
     polygons().to_file(tmp_path / "in.gpkg", layer="outlines")
     write_picture(

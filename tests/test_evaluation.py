@@ -20,6 +20,7 @@ from geosam import scores
 from geosam.cli.app import app
 from geosam.errors import InputError, OptionError
 from geosam.evaluation import boundary_f1, evaluate, evaluate_set, pair_files, pixel_scores
+from geosam.vectors import outlines
 
 NORTH_UP = Affine(10, 0, 5e5, 0, -10, 45e5)
 SMALL = arrays(bool, (9, 11))
@@ -199,6 +200,17 @@ def test_files_of_all_kinds_are_read(tmp_path):
     for truth in ("truth.geojson", "rivers.gpkg"):
         assert evaluate(tmp_path / "p.tif", tmp_path / truth).iou == 0.5
     assert evaluate(tmp_path / "p.tif", shapes, threshold=0.9).iou == 0
+
+
+@pytest.mark.parametrize("left", [200.0, 179.996, -180.004])
+def test_longitudes_beyond_180_are_compared_where_they_lie(left):
+    affine = Affine(1e-4, 0, left, 0, -1e-4, 10)
+    truth = on_grid(river(), affine, "EPSG:4326")
+    drawn = outlines(truth, simplify=0, min_area=0)
+    for pred in (drawn, drawn.to_crs(3832)):
+        assert evaluate(pred, truth).iou == 1
+        assert evaluate(truth, pred).iou == 1
+        assert evaluate(pred, drawn).iou > 0.99
 
 
 def test_the_figures_are_json():

@@ -286,6 +286,20 @@ class TestScene:
         assert (label[empty] == IGNORE).all() and (pixels[:, empty] == 0.5).all()
         assert (label[~empty] != IGNORE).all()
 
+    def test_polygons_in_metres_lie_in_a_scene_across_the_antimeridian(self, scene, tmp_path):
+        affine = Affine(2e-5, 0, 179.9968, 0, -2e-5, -17)
+        for path, name in zip(scene, ("scene.tif", "truth.tif"), strict=True):
+            with rasterio.open(path) as old:
+                profile, values, bands = old.profile, old.read(), old.descriptions
+            profile |= {"crs": "EPSG:4326", "transform": affine}
+            with rasterio.open(tmp_path / name, "w", **profile) as new:
+                new.write(values)
+                new.descriptions = bands
+        water = geosam.outlines(tmp_path / "truth.tif", min_area=0, simplify=0)
+        water.to_crs(32701).to_file(tmp_path / "water.gpkg")
+        (example,) = read_examples(tmp_path / "scene.tif", labels=tmp_path / "water.gpkg")
+        assert (whole(example)[1] != read_truth(scene)).mean() < 1e-3
+
     def test_burning_takes_the_pixels_whose_centre_shapely_finds_inside(self):
         grid = GeoBox((40, 50), Affine(2, 0, 1000, 0, -2, 2000), "EPSG:32633")
         star = (

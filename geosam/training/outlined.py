@@ -12,6 +12,7 @@ import pandas as pd
 
 from geosam.errors import InputError
 from geosam.export.geopackage import layer_names, read_layer
+from geosam.longitudes import brought_to_grid
 from geosam.opening import inspect_source
 from geosam.options import Options
 from geosam.raster import Source, fingerprint
@@ -131,7 +132,7 @@ def _on_scene(table: gpd.GeoDataFrame, source: Source, path: str | Path) -> gpd.
     others = set(table.geom_type) - {"Polygon", "MultiPolygon"}
     if others:
         raise InputError(f"{path} has a {min(others)}; labels are polygons. Remove it.")
-    table = table.to_crs(str(source.geobox.crs))
+    table = table.set_geometry(brought_to_grid(table.geometry, source.geobox))
     if len(table) and not table.intersects(source.geobox.extent.geom).any():
         raise InputError(
             f"The polygons of {path} lie outside {source.paths[0]}. Check that both show the same "

@@ -8,7 +8,7 @@ import numpy as np
 
 from geosam.cutouts import Cutout
 from geosam.errors import InputError, ModelError
-from geosam.masks import take
+from geosam.masks import PROMPTS_AT_ONCE, take
 from geosam.types import Features, ManyMaskModel, Model, PixelPrompts
 
 
@@ -29,7 +29,7 @@ def encode_picture(model: Model, pixels: np.ndarray) -> Features:
 
 
 def decode_clicks(
-    model: Model, features: Features, points: np.ndarray, batch: int = 16
+    model: Model, features: Features, points: np.ndarray, batch: int = PROMPTS_AT_ONCE
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Decode single clicks, and keep every mask of each.
 
@@ -66,7 +66,7 @@ def decode_clicks(
 
 
 def decode_boxes(
-    model: Model, features: Features, boxes: np.ndarray, batch: int = 16
+    model: Model, features: Features, boxes: np.ndarray, batch: int = PROMPTS_AT_ONCE
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Decode boxes, (n, 4) of x_min, y_min, x_max, y_max: one mask each.
 
@@ -84,7 +84,7 @@ def decode_boxes(
 
 
 def decode_masks(
-    model: Model, features: Features, masks: Sequence[Cutout], batch: int = 16
+    model: Model, features: Features, masks: Sequence[Cutout], batch: int = PROMPTS_AT_ONCE
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Decode dense prompts: a mask is given, and the model's own is the answer.
 

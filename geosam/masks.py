@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
@@ -21,6 +22,9 @@ STATUSES = DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
     "failed",
 )
 """What may become of a tile."""
+PROMPTS_AT_ONCE = 16
+"""Prompts that are decoded at once: the features of a tile are copied for each of its objects, and 300
+boxes in one tile of 1,024 px would be 5 GB."""
 
 T = TypeVar("T")
 Show = Callable[[Sequence[int]], np.ndarray]
@@ -129,7 +133,7 @@ def _attempt(
     """
     started = perf_counter()
 
-    def segment() -> list[tuple[np.ndarray, float]]:
+    def segment() -> list[tuple[np.ndarray, float]] | Failure:
         return _decode_batch(model, embed(batch, show), [prompts[i] for i in batch])
 
     found = attempt(segment)
@@ -150,21 +154,48 @@ def _attempt(
 
 def _decode_batch(
     model: Model, features: Features, prompts: Sequence[Sequence[PixelPrompts]]
-) -> list[tuple[np.ndarray, float]]:
-    logits: list[list[np.ndarray]] = [[] for _ in prompts]
+) -> list[tuple[np.ndarray, float]] | Failure:
+    """Decode the prompts of a batch in slices, and unite the answers tile by tile.
+
+    Where memory is full for a tile alone, its slices are halved: its batch cannot be.
+    """
+    united: dict[int, np.ndarray] = {}
     scores: list[list[float]] = [[] for _ in prompts]
-    for members in _bucket(prompts):
-        tiles = [tile for tile, _ in members]
-        bucket_logits, bucket_scores = decode_beside(
-            model, take(features, tiles), [prompts[tile][k] for tile, k in members]
-        )
-        for tile, tile_logits, score in zip(tiles, bucket_logits, bucket_scores, strict=True):
-            logits[tile].append(tile_logits)
-            scores[tile].append(float(score))
-    return [
-        (np.maximum.reduce(tile_logits), float(np.mean(tile_scores)))
-        for tile_logits, tile_scores in zip(logits, scores, strict=True)
-    ]
+    # One prompt a tile is one slice, whatever the size of the batch.
+    left = _sliced(_bucket(prompts), max(PROMPTS_AT_ONCE, len(prompts)))
+    while left:
+        found = attempt(partial(_decode_slice, model, features, prompts, left[0]))
+        if not isinstance(found, Failure):
+            for (tile, _), logits, score in zip(left.pop(0), *found, strict=True):
+                _unite(united, tile, logits)
+                scores[tile].append(float(score))
+        elif found.out_of_memory and len(prompts) == 1 and len(left[0]) > 1:
+            left = _sliced(left, len(left[0]) // 2)
+        else:
+            return found
+    return [(united[tile], float(np.mean(rated))) for tile, rated in enumerate(scores)]
+
+
+def _decode_slice(
+    model: Model,
+    features: Features,
+    prompts: Sequence[Sequence[PixelPrompts]],
+    members: list[tuple[int, int]],
+) -> tuple[np.ndarray, np.ndarray]:
+    tiles = [tile for tile, _ in members]
+    return decode_beside(model, take(features, tiles), [prompts[tile][k] for tile, k in members])
+
+
+def _sliced(buckets: Iterable[list[tuple[int, int]]], most: int) -> list[list[tuple[int, int]]]:
+    return [b[start : start + most] for b in buckets for start in range(0, len(b), most)]
+
+
+def _unite(united: dict[int, np.ndarray], tile: int, logits: np.ndarray) -> None:
+    """Add an object to what is known of its tile, without holding on to the rest of its slice."""
+    if tile in united:
+        np.maximum(united[tile], logits, out=united[tile])
+    else:
+        united[tile] = np.array(logits)
 
 
 def decode_beside(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geosam.errors import ModelError
-from geosam.masks import segment_tiles, take
+from geosam.masks import PROMPTS_AT_ONCE, segment_tiles, take
 from geosam.models.memory import MOST_BATCH, batch_size_for, power_of_two
 from geosam.types import PixelPrompts
 
@@ -106,6 +106,49 @@ def test_the_batch_size_changes_nothing(batch_size):
     prompts = [[prompt(float(i))] for i in range(5)]
     masks = segment(Recorder(), [tile(i) for i in range(5)], prompts, batch_size=batch_size)
     assert [m.logits[0, 0] for m in masks] == [0, 2, 4, 6, 8]
+
+
+def test_many_objects_of_a_tile_are_decoded_some_at_a_time_and_united_as_all_at_once():
+    model, rng = Recorder(), np.random.default_rng(0)
+    places = rng.uniform(0, 9, (3, 50))
+    prompts = [[prompt(x) for x in row] + [prompt(x, -x / 2) for x in row] for row in places]
+    masks = segment(model, [tile(v) for v in (1, 2, 3)], prompts)
+    assert max(n for _, n in model.kinds) == PROMPTS_AT_ONCE
+    assert sum(n for _, n in model.kinds) == 300
+    for value, row, mask in zip((1, 2, 3), places, masks, strict=True):
+        np.testing.assert_array_equal(mask.logits, np.full((4, 4), value + row.max(), np.float32))
+        assert mask.predicted_iou == 1
+
+
+def test_one_prompt_a_tile_is_one_batch_whatever_its_size():
+    n = 2 * PROMPTS_AT_ONCE
+    model = Recorder()
+    segment(model, [tile(i) for i in range(n)], [[prompt(1)]] * n, batch_size=n)
+    assert [count for _, count in model.kinds] == [n]
+
+
+class Narrow(Recorder):
+    """A model whose decoder has room for some prompts at once."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def decode(self, features, prompts):
+        if len(prompts) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().decode(features, prompts)
+
+
+@pytest.mark.parametrize("room", [1, 5])
+def test_out_of_memory_halves_what_is_decoded_at_once_of_a_tile(room):
+    model = Narrow(room)
+    (mask,) = segment(model, [tile(1)], [[prompt(float(x)) for x in range(40)]])
+    assert (mask.status, mask.logits[0, 0]) == ("done", 40)
+    assert sum(n for _, n in model.kinds) == 40
+    assert model.encoded == 1
+    (mask,) = segment(Narrow(0), [tile(1)], [[prompt(1)] * 40])
+    assert mask.error.startswith("OutOfMemoryError: CUDA out of memory")
 
 
 class Small(Recorder):

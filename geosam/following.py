@@ -1,7 +1,8 @@
 """Something larger than a tile -> all of it, tile by tile, from where it meets a border.
 
 A tile answers for what is known beside it; where its answer meets its own border, the neighbour that
-owns the ground there is asked next, until nothing grows any more.
+owns the ground there is asked next, until nothing grows any more. No tile is asked again before an
+answer, its own or one beside it, has changed.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def follow(
     least_px
         Pixels there that the neighbour has not said itself, from which on it is asked.
     most_visits
-        Times a tile is asked at most; without it as long as there is something new.
+        Times a tile is asked at most; without it as long as there is something new: an answer of its own
+        or beside it that has changed since it was asked.
 
     Returns
     -------
@@ -57,13 +59,21 @@ def follow(
         (size, size) float32 logits of every tile that was asked or known.
     """
     rows, cols = grid.index_range()
-    known, visits = dict(answers or {}), Counter[Index]()
+    known, visits, changes = dict(answers or {}), Counter[Index](), Counter[Index]()
+    asked: dict[Index, tuple[int, ...]] = {}
     queue = deque(dict.fromkeys(start))
     while queue:
         index = queue.popleft()
+        versions = tuple(changes[near] for near in around(index))
+        if asked.get(index) == versions:
+            # Two tiles that deny each other's water would ask each other for ever.
+            continue
+        asked[index] = versions
         visits[index] += 1
         tile = grid.tile(index)
-        known[index] = respond(tile, beside(known, grid, tile), known.get(index))
+        before = known.get(index)
+        known[index] = respond(tile, beside(known, grid, tile), before)
+        changes[index] += before is None or not np.array_equal(before, known[index])
         for near in around(index):
             inside = near[0] in rows and near[1] in cols
             often = most_visits is not None and visits[near] >= most_visits

@@ -7,7 +7,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from geosam.prompts.meant import CLICK_LOGIT, with_water_meant
+import geosam.prompts.meant
+from geosam.prompts.meant import CLICK_LOGIT, _touched, with_water_meant
 from geosam.prompts.scene_prompts import Patch, ScenePrompts, as_objects, merge_prompts
 from geosam.types import Window
 
@@ -187,6 +188,24 @@ def test_a_refusing_click_beyond_a_gap_takes_its_piece_away(water):
     drawn, _, _ = meant(water, **asked)
     assert drawn[45, :50].all()
     assert not drawn[45, 50:].any()
+
+
+def test_following_ends_where_blocks_refuse_what_enters_from_each_other(water, monkeypatch):
+    visits = []
+
+    def touched(*asked):
+        visits.append(asked)
+        assert len(visits) < 20, "blocks ask each other for ever"
+        return _touched(*asked)
+
+    monkeypatch.setattr(geosam.prompts.meant, "_touched", touched)
+    water[10:14] = water[40:50] = True
+    places = (20.5, 12.5), (100.5, 12.5), (100.5, 45.5), (20.5, 45.5)
+    drawn, _, _ = meant(water, **clicks(*places, labels=[1, 0, 1, 0]))
+    assert drawn[10:14, :BLOCK].all()
+    assert drawn[40:50, BLOCK : 2 * BLOCK].all()
+    assert not drawn[40:50, :BLOCK].any()
+    assert not drawn[10:14, BLOCK : 2 * BLOCK].any()
 
 
 def weak():

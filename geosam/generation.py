@@ -117,12 +117,12 @@ def generate_masks(
         if inner is not None:
             place = layer, crop, inner
             found += _masks_of_crop(model, pixels, rules, known, place, there, goes_on)
+    cut_by = known.shape if goes_on else None
     if len(crops) > 1:
-        found = _best(
-            found, [-mask.crop.height * mask.crop.width for mask in found], rules.crop_nms_thresh
-        )
+        sizes = [-mask.crop.height * mask.crop.width for mask in found]
+        found = _apart(found, sizes, rules.crop_nms_thresh, rules, cut_by)
     if rules.min_mask_region_area:
-        found = _mend(found, rules)
+        found = _mend(found, rules, cut_by)
     return sorted(found, key=lambda mask: -mask.predicted_iou)
 
 
@@ -246,21 +246,27 @@ def _masks_of_crop(
         for mask, is_cut in zip(moved, cut, strict=True)
         if not is_cut and _reaches(mask.cutout, part)
     ]
-    best = _apart(whole, rules, known.shape if goes_on else None)
+    rated = [mask.predicted_iou for mask in whole]
+    best = _apart(whole, rated, rules.box_nms_thresh, rules, known.shape if goes_on else None)
     edged = _on_edges(best, pixels, rules, known)
     clear = _with_contrast(edged, pixels, rules, known, goes_on)
     return _distinct(clear, rules.mask_nms_thresh)
 
 
 def _apart(
-    found: list[GeneratedMask], rules: GenerationRules, cut_by: tuple[int, ...] | None
+    found: Sequence[GeneratedMask],
+    scores: Sequence[float],
+    most: float,
+    rules: GenerationRules,
+    cut_by: tuple[int, ...] | None,
 ) -> list[GeneratedMask]:
     """Drop the worse of masks with like boxes, or of cut ones, whose boxes are all of a tile, like masks."""
     cut = [cut_by is not None and is_cut(mask.cutout, cut_by) for mask in found]
-    inner = [mask for mask, c in zip(found, cut, strict=True) if not c]
-    parts = [mask for mask, c in zip(found, cut, strict=True) if c]
-    best = _best(inner, [mask.predicted_iou for mask in inner], rules.box_nms_thresh)
-    return best + _distinct(parts, rules.mask_nms_thresh)
+    inner = [k for k, c in enumerate(cut) if not c]
+    parts = [k for k, c in enumerate(cut) if c]
+    best = _best([found[k] for k in inner], [scores[k] for k in inner], most)
+    cut_scores = [scores[k] for k in parts]
+    return best + _distinct([found[k] for k in parts], rules.mask_nms_thresh, cut_scores)
 
 
 def _with_contrast(
@@ -356,7 +362,9 @@ def _uncropped(mask: GeneratedMask, crop: Window, size: int) -> GeneratedMask:
     return replace(mask, cutout=Cutout(moved, mask.cutout.mask), click=click, crop=crop)
 
 
-def _best(found: list[GeneratedMask], scores: Sequence[float], most: float) -> list[GeneratedMask]:
+def _best(
+    found: Sequence[GeneratedMask], scores: Sequence[float], most: float
+) -> list[GeneratedMask]:
     """Keep the best of masks whose boxes overlap."""
     if not found:
         return []
@@ -364,9 +372,14 @@ def _best(found: list[GeneratedMask], scores: Sequence[float], most: float) -> l
     return [found[i] for i in suppress(boxes, np.array(scores), most)]
 
 
-def _distinct(found: Iterable[GeneratedMask], most: float) -> list[GeneratedMask]:
-    """Keep the best rated of masks that overlap, sure ones before faint ones."""
-    ranked = sorted(found, key=lambda mask: (not mask.sure, -mask.predicted_iou))
+def _distinct(
+    found: Iterable[GeneratedMask], most: float, scores: Sequence[float] | None = None
+) -> list[GeneratedMask]:
+    """Keep the best of masks that overlap, sure ones before faint ones: by predicted IoU without scores."""
+    masks = list(found)
+    rated = [mask.predicted_iou for mask in masks] if scores is None else scores
+    order = sorted(range(len(masks)), key=lambda k: (not masks[k].sure, -rated[k]))
+    ranked = [masks[k] for k in order]
     if most >= 1:
         return ranked
     kept: list[GeneratedMask] = []
@@ -380,7 +393,9 @@ def _distinct(found: Iterable[GeneratedMask], most: float) -> list[GeneratedMask
     return kept
 
 
-def _mend(found: list[GeneratedMask], rules: GenerationRules) -> list[GeneratedMask]:
+def _mend(
+    found: list[GeneratedMask], rules: GenerationRules, cut_by: tuple[int, ...] | None
+) -> list[GeneratedMask]:
     """Mend small regions; of masks that are the same then, one that was not mended stays."""
     mended, scores = [], []
     for mask in found:
@@ -394,7 +409,8 @@ def _mend(found: list[GeneratedMask], rules: GenerationRules) -> list[GeneratedM
         same = np.array_equal(inner, mask.cutout.mask)
         mended.append(mask if same else replace(mask, cutout=_trimmed(mask.cutout, inner)))
         scores.append(float(same))
-    return _best(mended, scores, max(rules.box_nms_thresh, rules.crop_nms_thresh))
+    most = max(rules.box_nms_thresh, rules.crop_nms_thresh)
+    return _apart(mended, scores, most, rules, cut_by)
 
 
 def _trimmed(cutout: Cutout, mask: np.ndarray) -> Cutout:

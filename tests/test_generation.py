@@ -182,13 +182,14 @@ def test_layers_of_crops_encode_each_crop_and_pinholes_are_mended():
     assert max(map(pinholes, layered)) == 0 < max(map(pinholes, plain))
 
 
-def test_masks_of_a_tile_that_its_edge_cuts_are_told_apart_by_masks_not_boxes():
+@pytest.mark.parametrize("more", [{}, {"min_mask_region_area": 6}, {"crop_n_layers": 1}])
+def test_masks_of_a_tile_that_its_edge_cuts_are_told_apart_by_masks_not_boxes(more):
     """A river from corner to corner and the land on both sides of it have the same box."""
     y, x = np.mgrid[:96, :96]
     river = abs(x - y) < 12
     pixels = np.where(river, 0.2, 0.6) + np.zeros((3, 1, 1))
     pixels[1] += 0.2 * (x - y > 12)
-    rules = GenerationRules(points_per_side=0, shapes=True)
+    rules = GenerationRules(points_per_side=0, shapes=True, **more)
     pixels = pixels.astype(np.float32)
 
     def wide(goes_on):

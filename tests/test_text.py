@@ -1,12 +1,14 @@
 """From phrases to boxes: detectors of transformers with random weights, and boxes across tiles."""
 
 import json
+import tracemalloc
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
 import torch
+from scipy.sparse.csgraph import connected_components
 from test_asking import scene_of
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tokenizers.normalizers import Lowercase
@@ -24,7 +26,13 @@ from transformers import (
 from geosam.concepts import ConceptDetector
 from geosam.errors import InputError, ModelError, OptionError, PromptError
 from geosam.models.detectors import load_detector
-from geosam.prompts.from_text import find_phrases, parse_phrases
+from geosam.prompts.from_text import (
+    MAX_INSIDE,
+    _touching,
+    _within_larger,
+    find_phrases,
+    parse_phrases,
+)
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid
 
@@ -273,6 +281,41 @@ def test_of_boxes_that_overlap_the_surest_of_a_phrase_stays():
         ("a", 1),
         ("b", 0),
     ]
+
+
+def some_boxes(n, side, seed):
+    """Boxes of whole numbers, so that some touch, some are equal and some lie in others."""
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, side, (n, 2))
+    return np.concatenate([low, low + rng.integers(1, 12, (n, 2))], axis=1).astype(float)
+
+
+@pytest.mark.parametrize(("n", "side"), [(0, 9), (1, 9), (60, 20), (200, 60), (200, 200)])
+@pytest.mark.parametrize("m", [0, 80])
+def test_boxes_in_larger_ones_and_those_that_overlap_are_those_of_all_pairs(n, m, side):
+    boxes, others = some_boxes(n, side, 0), some_boxes(m, side, 1)
+
+    def common(a, b):
+        low = np.maximum(a[:, None, :2], b[None, :, :2])
+        return np.prod(np.clip(np.minimum(a[:, None, 2:], b[None, :, 2:]) - low, 0, None), axis=-1)
+
+    for theirs in (boxes, others):
+        mine, larger = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (boxes, theirs))
+        inside = common(boxes, theirs) > MAX_INSIDE * mine[:, None]
+        wanted = (inside & (larger[None] > mine[:, None])).any(axis=1)
+        np.testing.assert_array_equal(_within_larger(boxes, theirs), wanted)
+    together = connected_components(common(boxes, boxes) > 0, directed=False)[1] if n else []
+    np.testing.assert_array_equal(_touching(boxes), together)
+
+
+def test_boxes_by_the_thousand_take_memory_for_those_that_touch():
+    boxes = some_boxes(3000, 3000, 0)
+    tracemalloc.start()
+    numbers, inside = _touching(boxes), _within_larger(boxes, boxes)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20 * 2**20, "all pairs are 70 MB a number"
+    assert len(numbers) == len(inside) == 3000
 
 
 def test_a_thing_larger_than_a_tile_is_one_object_of_a_box_a_tile():

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import shapely
 import xarray as xr
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from geosam.boxes import suppress
@@ -162,19 +164,29 @@ def _numbered(boxes: pd.DataFrame) -> FoundBoxes:
 
 def _touching(boxes: np.ndarray) -> np.ndarray:
     """Number boxes so that those that overlap, directly or through others, share a number."""
-    common = _common(boxes, boxes) > 0
-    return connected_components(common, directed=False)[1] if len(boxes) else np.empty(0, int)
+    if not len(boxes):
+        return np.empty(0, int)
+    first, second, common = _common(boxes, boxes)
+    # Boxes that share no more than an edge are no pair, and a zero that is written down would be one.
+    pairs = first[common > 0], second[common > 0]
+    overlap = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(boxes), len(boxes)))
+    return connected_components(overlap, directed=False)[1]
 
 
-def _common(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the area that n boxes share with m others, (n, m)."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return np.prod(np.clip(high - low, 0, None), axis=-1)
+def _common(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which of n boxes touch which of others, and the area that each pair shares.
+
+    Only of pairs that touch: areas of all with all would be 26 GB for 20,000 boxes.
+    """
+    first, second = shapely.STRtree(shapely.box(*others.T)).query(shapely.box(*boxes.T))
+    low = np.maximum(boxes[first, :2], others[second, :2])
+    high = np.minimum(boxes[first, 2:], others[second, 2:])
+    return first, second, np.prod(np.clip(high - low, 0, None), axis=-1)
 
 
 def _within_larger(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Mark boxes that lie in a larger one of others."""
     areas, theirs = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (boxes, others))
-    larger = theirs[None] > areas[:, None]
-    return (larger & (_common(boxes, others) > MAX_INSIDE * areas[:, None])).any(axis=1)
+    first, second, common = _common(boxes, others)
+    inside = (theirs[second] > areas[first]) & (common > MAX_INSIDE * areas[first])
+    return np.bincount(first[inside], minlength=len(boxes)) > 0

@@ -187,27 +187,27 @@ def _script_unseen() -> Iterator[None]:
 
 
 @contextmanager
-def cluster_at(address: str, folder: Path) -> Iterator[Cluster]:
+def cluster_at(address: str, shared: Mapping[str, str]) -> Iterator[Cluster]:
     """Use the workers of a scheduler that runs already.
 
     Parameters
     ----------
     address
         ``tcp://host:port``, or the scheduler's file.
-    folder
-        Where blocks are kept. All workers must see it.
+    shared
+        Absolute paths of files and folders that all workers must see, and what each is.
 
     Raises
     ------
     OptionError
         If no scheduler answers, it has no workers, or these have another version of geosam or do not
-        see the folder.
+        see what they must.
     """
     with _client(address) as client:
         if not client.nthreads():
             raise OptionError(f"--scheduler {address} has no workers. Start some, then try again.")
         _check_versions(client, address)
-        _check_folder(client, folder)
+        _check_seen(client, shared)
         yield Cluster(client)
 
 
@@ -257,10 +257,14 @@ def _check_versions(client: Client, address: str) -> None:
             )
 
 
-def _check_folder(client: Client, folder: Path) -> None:
-    for worker, there in client.run(Path.is_dir, folder.resolve()).items():
-        if not there:
+def _check_seen(client: Client, shared: Mapping[str, str]) -> None:
+    for worker, missing in client.run(_missing, list(shared)).items():
+        for path in missing:
             raise OptionError(
-                f"The worker {worker} does not see {folder.resolve()}, where blocks are kept. Write to a "
-                "folder that all workers share."
+                f"The worker {worker} does not see {path}, {shared[path]}. Put it into a folder that all "
+                "workers share under one name."
             )
+
+
+def _missing(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if not os.path.exists(path)]

@@ -230,7 +230,7 @@ def open_store(
     OutputError
         If the folder is no store, or cannot be made.
     """
-    path = Path(folder)
+    path = Path(folder).absolute()
     if not path.is_dir() or not any(path.iterdir()):
         _make(path, model, grid, signature)
     there = _attributes(path)

@@ -21,6 +21,7 @@ from geosam.grids import geobox_of
 from geosam.heap import share_heap
 from geosam.kept import Kept, KeptPrompts
 from geosam.ledger import Index
+from geosam.models.checkpoint import located
 from geosam.models.prompter_files import prompter_at_hand
 from geosam.opening import as_paths, inspect_source, view_scene
 from geosam.options import Options
@@ -52,7 +53,7 @@ class Job:
     options: Options
     """What was asked for."""
     folder: Path
-    """Unfinished work."""
+    """Unfinished work, as an absolute path: whoever works on it may do so in another folder."""
     faults: Faults
     """What could not be read."""
     started: datetime
@@ -80,6 +81,7 @@ def open_job(
     """
     started, clock = datetime.now(UTC), Clock()
     share_heap()  # before the first threads, which read the preview
+    options = replace(options, model=located(options.model))
     with clock.time("open"):
         source = inspect_source(as_paths(scene), options)
         given = (options.prompts, options.aoi, options.valid)
@@ -88,12 +90,12 @@ def open_job(
             check_resume(output)
         partial = unfinished(output) if options.resume else None
         check_targets(targets, [*source.paths, *others], options.overwrite, partial)
-        faults = Faults(unfinished(output) / "faults")
+        faults = Faults(unfinished(output.absolute()) / "faults")
         views, aoi = view_scene(source, options, faults.tell)
         # Chosen before the model is loaded, or even fetched: what is wrong here is said at once.
         decision = decide(views, options)
     resume = options.resume if targets.outlines else None
-    with partial_folder(output, options.overwrite, resume) as folder:
+    with partial_folder(output.absolute(), options.overwrite, resume) as folder:
         yield Job(source, views, decision, aoi, options, folder, faults, started, clock, progress)
 
 

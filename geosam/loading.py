@@ -12,10 +12,15 @@ from geosam.types import CoarseNetwork, Model
 
 def load(options: Options) -> Model:
     """Load the model that the options name, here and wherever it is sent."""
+    from geosam.models.checkpoint import located
     from geosam.models.load import load_model
     from geosam.models.resident import resident
 
-    arguments = {"name": options.model, **_placement(options), "tile_size": options.tile_size}
+    arguments = {
+        "name": located(options.model),
+        **_placement(options),
+        "tile_size": options.tile_size,
+    }
     return resident(load_model, arguments)
 
 

@@ -34,6 +34,7 @@ from geosam.segmentation import PromptSource
 from geosam.stretch import Stretch
 from geosam.tiles import TileGrid
 from geosam.views import Looks, Views, covering
+from geosam.whereabouts import anywhere
 
 COARSE_PX = EVIDENCE_PX + MIN_COMPONENT_PX
 """Pixels of the working grid around it that a coarse mask depends on."""
@@ -137,7 +138,7 @@ def _coarse(
             return keep.raster(partial(_of_network, evidence=evidence), "coarse", BELIEF_PX)
         return keep.raster(partial(_of_evidence, evidence=evidence), "coarse", COARSE_PX)
     check_coarse(options.prompts, geobox_of(views.working))
-    hinted = partial(_hint, path=options.prompts)
+    hinted = partial(_hint, path=anywhere(options.prompts))
     if evidence is None:
         return keep.raster(hinted, "coarse")
     rasters = (

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import dask
 
 from geosam.crew import Crew, Threads
 from geosam.job import Job
+from geosam.models.resident import Resident
 from geosam.options import Options
 from geosam.types import Model
+from geosam.whereabouts import anywhere
 
 LARGE_AT_ONCE = 2
 """Pieces of work at a time that a large network is in, each with its share of the cores: what one of them has to
@@ -28,7 +31,8 @@ def crew_of(job: Job, model: Model) -> Iterator[Crew]:
         from geosam.cluster import cluster_at
 
         with (
-            cluster_at(options.scheduler, job.folder) as cluster,
+            _store_folder(options.store),
+            cluster_at(options.scheduler, _shared(job, model)) as cluster,
             dask.config.set(scheduler="threads"),
         ):
             yield cluster
@@ -41,6 +45,42 @@ def crew_of(job: Job, model: Model) -> Iterator[Crew]:
     else:
         with shared_threads(options, model) as threads:
             yield threads
+
+
+@contextmanager
+def _store_folder(store: str | Path | None) -> Iterator[None]:
+    """Make the folder of a new store, so that workers can be asked whether they see it; empty it goes again."""
+    if store is None or os.path.exists(store):
+        yield
+        return
+    with suppress(OSError):  # said where the store is opened
+        os.mkdir(store)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what is in use stays
+            os.rmdir(store)
+
+
+def _shared(job: Job, model: Model) -> dict[str, str]:
+    """Return the absolute paths of all that workers read and write, and what each is."""
+    options, source = job.options, job.source
+    named = {
+        str(job.folder): "where blocks are kept",
+        **{part.file.path: "a file of the scene" for part in source.parts},
+    }
+    if source.valid is not None:
+        named[source.valid.file.path] = "the mask of --valid"
+    if job.decision.source == "raster":
+        named[anywhere(options.prompts)] = "the raster of --prompts"
+    if options.store is not None:
+        named[anywhere(options.store)] = "the folder of --store"
+    if isinstance(model, Resident):
+        named[dict(model.arguments)["name"]] = "the model"
+    # Names and URLs are no paths.
+    return {
+        path: what for path, what in named.items() if os.path.isabs(path) and os.path.exists(path)
+    }
 
 
 def _local_crew(options: Options, model: Model) -> tuple[list[dict[str, str]], int]:

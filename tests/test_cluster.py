@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import shutil
 import signal
 import socketserver
 import subprocess
@@ -25,6 +26,7 @@ import geosam
 from geosam.cluster import AHEAD, Cluster, local_workers
 from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
 from geosam.heap import one_heap_environment
+from geosam.models.checkpoint import EMBEDDED
 from geosam.models.load import load_model
 from geosam.models.resident import resident
 from geosam.options import Options
@@ -206,6 +208,74 @@ def test_another_program_at_the_address_is_no_scheduler(scene, tmp_path):
             run(scene, tmp_path, "a", scheduler=f"tcp://127.0.0.1:{server.server_address[1]}")
         server.shutdown()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def elsewhere(tmp_path, cluster, monkeypatch):
+    """A folder that the workers of the cluster work in, and another one for this process."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    ours.mkdir()
+    with Client(cluster, set_as_default=False) as client:
+        before = client.run(os.getcwd)
+        client.run(os.chdir, theirs)
+        monkeypatch.chdir(ours)
+        yield theirs
+        client.run(os.chdir, next(iter(before.values())))
+
+
+def test_relative_paths_are_those_of_the_process_that_was_started(scene, cluster, elsewhere):
+    ours = Path.cwd()
+    (ours / "scene.tif").write_bytes(scene.read_bytes())
+    _, truth = write_scene(
+        elsewhere, shape=(384, 384), seed=2
+    )  # another scene.tif, where they work
+    for name in ("truth.tif", "valid.tif"):
+        (ours / name).write_bytes(scene.with_name("truth.tif").read_bytes())
+        (elsewhere / name).write_bytes(truth.read_bytes())
+    for folder in (ours, elsewhere):
+        shutil.copytree(EMBEDDED["river-tiny"], folder / "tuned")
+    (elsewhere / "tuned" / "model.safetensors").unlink()
+    asked = {
+        "model": "tuned", "prompts": "truth.tif", "valid": "valid.tif:0,1", "store": "store",
+        "resolution": 2, "probability": "found.tif",
+    }  # fmt: skip
+    geosam.run("scene.tif", "found.gpkg", scheduler=cluster.scheduler_address, **asked)
+    found = (ours / "found.tif").read_bytes()
+    assert not {path.name for path in elsewhere.iterdir()} - {
+        "scene.tif", "truth.tif", "valid.tif", "tuned"
+    }  # fmt: skip
+    shutil.rmtree(ours / "store")
+    geosam.run("scene.tif", "found.gpkg", overwrite=True, **asked)
+    assert (ours / "found.tif").read_bytes() == found
+    row = gpd.read_file("found.gpkg", layer="runs").iloc[0]
+    assert row.scene == "scene.tif"
+    assert row.model == str(ours / "tuned")
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({}, "scene.tif, a file of the scene"),
+        ({"valid": "truth.tif:0,1"}, "truth.tif, the mask of --valid"),
+        ({"prompts": "truth.tif"}, "truth.tif, the raster of --prompts"),
+        ({"store": "store"}, "store, the folder of --store"),
+        ({"model": "tuned"}, "tuned, the model"),
+        ({"output": "found"}, r"found\.gpkg\.partial, where blocks are kept"),
+    ],
+)
+def test_what_a_worker_does_not_see_is_said(scene, cluster, elsewhere, options, what):
+    """What lies below `/proc/self/cwd` is there for one process, and not for another."""
+    for path in (scene, scene.with_name("truth.tif")):
+        shutil.copy(path, Path.cwd())
+    shutil.copytree(EMBEDDED["river-tiny"], "tuned")
+    before, here = sorted(Path.cwd().iterdir()), Path("/proc/self/cwd")
+    asked = {name: str(here / value) for name, value in options.items()}
+    output = Path(asked.pop("output", "found")).with_suffix(".gpkg")
+    seen = scene if options else here / "scene.tif"
+    with pytest.raises(OptionError, match=f"worker tcp://.* does not see /proc/self/cwd/{what}"):
+        geosam.run(seen, output, scheduler=cluster.scheduler_address, **asked)
+    assert sorted(Path.cwd().iterdir()) == before
 
 
 def test_workers_of_another_version_are_refused(scene, tmp_path, cluster, monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 
 from geosam.errors import ModelError
 from geosam.models.hub import fetch
+from geosam.whereabouts import anywhere
 
 EMBEDDED = {"river-tiny": Path(__file__).parent / "river_tiny"}
 """Models that ship inside the package, by name."""
@@ -55,6 +56,12 @@ def find_checkpoint(name: str) -> Path:
     if path.is_dir():
         return _check_folder(path)
     return path if path.exists() else fetch(name)
+
+
+def located(name: str) -> str:
+    """Return the name of a model as it holds in any working directory: the absolute path of what is here."""
+    path = Path(name).expanduser()
+    return anywhere(path) if name not in EMBEDDED and path.exists() else name
 
 
 def _check_folder(folder: Path) -> Path:

@@ -25,6 +25,7 @@ from rasterio.windows import Window as RasterioWindow
 from geosam.errors import InputError
 from geosam.reader import open_reader
 from geosam.types import Window
+from geosam.whereabouts import anywhere
 
 CACHE_BYTES = 64 << 20
 """GDAL's block cache for the whole process. Its default, 5 % of the memory, grows with the machine,
@@ -43,7 +44,7 @@ class RasterFile:
     """What is known of one file after looking at its header."""
 
     path: str
-    """Path or GDAL URI."""
+    """Absolute path or GDAL URI: it is opened by processes that work in other folders, too."""
     geobox: GeoBox
     """Its native grid."""
     dtype: str
@@ -211,7 +212,7 @@ def look_at_picture(path: str | os.PathLike[str]) -> RasterFile:
 
 def _described(src: rasterio.DatasetReader, path: str, geobox: GeoBox) -> RasterFile:
     return RasterFile(
-        path=path,
+        path=anywhere(path),
         geobox=geobox,
         dtype=src.dtypes[0],
         descriptions=src.descriptions,

@@ -164,7 +164,7 @@ def inspect_picture(
     part = _part(file, file.geobox, indexes, tuple(range(len(indexes))))
     part = _with_values(part, names, None, None, nodata)
     places = tuple(str(i) for i in indexes)
-    return Source((file.path,), (part,), names, places, file.geobox, None)
+    return Source((os.fspath(path),), (part,), names, places, file.geobox, None)
 
 
 def _check_named(listed: Sequence[str], as_files: Mapping[str, str]) -> None:

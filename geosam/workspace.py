@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ SUFFIXES = {
 }
 """The endings that each output may have. The first is that of its unfinished file."""
 _PUBLISHING = "publishing.json"
+_EARLY = frozenset({"faults", Path(STATE).with_suffix(".unfinished").name})
+"""What may be in a folder of unfinished work before that says what it belongs to."""
 FULL_BYTES = 4 << 20
 """Where writing failed and less than this is free, the disk is taken to be full: GDAL and SQLite
 seldom say why they could not write."""
@@ -131,9 +133,15 @@ def check_resume(output: Path) -> None:
     Raises
     ------
     OutputError
-        If there is none.
+        If there is none, or nothing says what it belongs to.
     """
-    if unfinished(output).is_dir():
+    folder = unfinished(output)
+    if folder.is_dir():
+        if not (folder / STATE).exists() and any(e.name not in _EARLY for e in folder.iterdir()):
+            raise OutputError(
+                f"{folder} cannot be gone on with: {STATE} is missing, which says what its blocks belong "
+                "to. Use --overwrite to start anew."
+            )
         return
     if output.exists():
         raise OutputError(
@@ -182,13 +190,23 @@ def partial_folder(output: Path, overwrite: bool, resume: bool | None = None) ->
                 f"{output}. Raise the limit. {again}"
             ) from error
         if not stays:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                _remove(folder)
         elif isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(again) from error
         else:
             warnings.warn(again, GeosamWarning, stacklevel=2)
         raise
-    shutil.rmtree(folder)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of unfinished work: once begun, nobody takes what is left of it for such a folder."""
+    gone = folder.with_name(f"{folder.name}.removed")
+    if gone.exists():  # of a removal that was interrupted
+        shutil.rmtree(gone)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _make_folder(folder: Path, overwrite: bool, resume: bool | None) -> None:
@@ -199,7 +217,7 @@ def _make_folder(folder: Path, overwrite: bool, resume: bool | None) -> None:
             raise OutputError(
                 f"{folder} holds the unfinished work of an earlier run. {go_on or 'Use '}{start}"
             )
-        shutil.rmtree(folder)
+        _remove(folder)
     folder.mkdir(exist_ok=True)
 
 

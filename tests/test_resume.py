@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from dataclasses import dataclass, field
 import geopandas as gpd
 import pytest
 import rasterio
+from click.testing import CliRunner
 
 import geosam
 from geosam.batch import run_each
+from geosam.cli.app import app
 from geosam.errors import GeosamWarning, OptionError, OutputError
 from geosam.ledger import Ledger
+from geosam.resume import STATE
 from geosam.testing import FakeModel, write_scene
 from geosam.workspace import disk_is_full
 
@@ -68,7 +72,7 @@ def assert_same(folder, one, other):
         assert a[columns].equals(b[columns])
 
 
-def interrupt(scene, folder, after=1):
+def interrupt(scene, folder, after=1, **options):
     """Start a run and stop it, as Ctrl-C does, when some tiles have been encoded."""
     model = Counting(FakeModel(), fail_at=after, error=KeyboardInterrupt())
     with (
@@ -77,7 +81,7 @@ def interrupt(scene, folder, after=1):
             KeyboardInterrupt, match=r"cut\.gpkg\.partial; the same command with --resume"
         ),
     ):
-        run(scene, folder, "cut", model=model, workers=1)
+        run(scene, folder, "cut", model=model, workers=1, **options)
     return model
 
 
@@ -261,6 +265,40 @@ def test_what_cannot_be_resumed_is_said(scene, cut):
     run(scene, cut, "cut", model=FakeModel(), overwrite=True)
     with pytest.raises(OutputError, match="finished: there is nothing to resume"):
         run(scene, cut, "cut", model=FakeModel(), resume=True)
+
+
+def test_blocks_that_do_not_say_what_they_belong_to_are_refused(scene, cut):
+    partial = cut / "cut.gpkg.partial"
+    (partial / STATE).unlink()
+    before = kept(cut, "cut", "coarse")
+    words = ["segment", scene, "-o", cut / "cut.gpkg", "--resolution", "1", "--resume"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 2
+    assert f"{partial} cannot be gone on with: run.json is missing" in done.output
+    assert kept(cut, "cut", "coarse") == before != {}
+    for path in partial.iterdir():
+        shutil.rmtree(path)
+    (partial / "faults").mkdir()  # a start that was killed before its first block is gone on with
+    assert run(scene, cut, "cut", model=FakeModel(), resume=True).exit_status == 0
+
+
+def test_what_is_left_of_an_interrupted_removal_is_not_gone_on_with(scene, cut, monkeypatch):
+    remove = shutil.rmtree
+
+    def stop(folder, **how):
+        (folder / STATE).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geosam.workspace.shutil.rmtree", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(scene, cut, "cut", model=FakeModel(), overwrite=True, seed=5)
+    monkeypatch.setattr("geosam.workspace.shutil.rmtree", remove)
+    with pytest.raises(OutputError, match="nothing to resume"):
+        run(scene, cut, "cut", model=FakeModel(), resume=True, seed=5)
+    run(scene, cut, "cut", model=FakeModel(), seed=5)
+    interrupt(scene, cut, overwrite=True)
+    run(scene, cut, "cut", model=FakeModel(), overwrite=True)
+    assert {path.name for path in cut.iterdir()} == {"cut.gpkg", "cut.tif"}
 
 
 def test_a_damaged_block_is_named(scene, cut):

@@ -14,9 +14,9 @@ import signal
 import sys
 import threading
 import warnings
-from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,8 @@ class Cluster:
     @property
     def most(self) -> int:
         """Pieces of work that are handed out at once."""
-        return AHEAD * max(1, sum(self.client.nthreads().values()))
+        with self._answering():
+            return AHEAD * max(1, sum(self.client.nthreads().values()))
 
     def do(
         self,
@@ -68,18 +69,24 @@ class Cluster:
         WorkerError
             If a piece of work ended worker after worker, or the scheduler went away.
         """
+        with self._answering():
+            # Dask has a worker give back every 64 kB that is free, with which a ViT-B takes longer by two thirds.
+            self.client.run(share_heap, on_error="ignore")
+            found = self._results(function, items, bar, needs)
+            self.client.run(give_back, on_error="ignore")
+            return found
+
+    def _results(
+        self, function: Callable[[Any], Any], items: Iterable[Any], bar: Bar, needs: Needs
+    ) -> list[Any]:
         flying: dict[Any, int] = {}
         # All that the pieces share is sent once, and can be sent again to a worker that takes the
         # place of one that died.
         shared = self.client.submit(pickle.loads, _packed(function), pure=False)
         submit = partial(self.client.submit, _call, shared, pure=False)
-        # Dask has a worker give back every 64 kB that is free, with which a ViT-B takes longer by two thirds.
-        self.client.run(share_heap, on_error="ignore")
         try:
             with self.client.as_current():
-                found = results(submit, items, flying, self.most, wait, bar, needs)
-            self.client.run(give_back, on_error="ignore")
-            return found
+                return results(submit, items, flying, self.most, wait, bar, needs)
         except KeyboardInterrupt:
             warnings.warn(FINISHING, GeosamWarning, stacklevel=2)
             with self.client.as_current():
@@ -91,12 +98,28 @@ class Cluster:
                 "probably it needs more memory than they have. Use fewer --workers, a smaller "
                 "--batch-size, or workers with more memory."
             ) from error
-        except (CancelledError, CommClosedError, TimeoutError) as error:
+        finally:
+            if self.client.status == "running":
+                with suppress(
+                    CancelledError, OSError
+                ):  # a scheduler that is gone has forgotten them
+                    self.client.cancel([shared, *flying])
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Say so where the scheduler is gone, or goes away within it."""
+        try:
+            if self.client.status in ("closing", "closed"):
+                raise CommClosedError("the client gave up")
+            yield
+        except (CancelledError, OSError, RuntimeError) as error:
+            lost = isinstance(error, (CancelledError, CommClosedError))
+            # Others are those of a piece of work.
+            if not lost and self.client.status == "running":
+                raise
             raise WorkerError(
                 "The scheduler of the cluster went away. Start it again, and go on with --resume."
             ) from error
-        finally:
-            self.client.cancel([shared, *flying])
 
 
 def _packed(function: Callable[[Any], Any]) -> bytes:

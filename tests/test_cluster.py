@@ -23,7 +23,7 @@ import torch
 from distributed import Client, LocalCluster
 
 import geosam
-from geosam.cluster import AHEAD, Cluster, local_workers
+from geosam.cluster import AHEAD, Cluster, cluster_at, local_workers
 from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
 from geosam.heap import one_heap_environment
 from geosam.models.checkpoint import EMBEDDED
@@ -298,6 +298,60 @@ def test_workers_of_another_version_are_refused(scene, tmp_path, cluster, monkey
 def test_who_works_is_asked_for_in_one_way(scene, tmp_path, options, words):
     with pytest.raises(OptionError, match=words):
         run(scene, tmp_path, "a", **options)
+
+
+@pytest.fixture
+def mortal(tmp_path):
+    """A scheduler that is a process of its own, with a worker."""
+    file = tmp_path / "scheduler.json"
+    words = ["--scheduler-file", file, "--no-dashboard"]
+    start = [sys.executable, "-m", "distributed.cli.dask_"]
+    with (
+        subprocess.Popen(
+            [*start[:-1], f"{start[-1]}scheduler", *words, "--host", "127.0.0.1", "--port", "0"],
+            stderr=subprocess.DEVNULL,
+        ) as scheduler,
+        subprocess.Popen(
+            [*start[:-1], f"{start[-1]}worker", *words, "--no-nanny"], stderr=subprocess.DEVNULL
+        ) as worker,
+    ):
+        while not file.exists():
+            time.sleep(0.05)
+        with Client(scheduler_file=str(file), set_as_default=False) as client:
+            client.wait_for_workers(1)
+        yield scheduler, str(file)
+        scheduler.kill()
+        worker.kill()
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_scheduler_that_goes_away_is_said(mortal, when):
+    scheduler, address = mortal
+
+    def pieces():
+        for number in range(40):
+            if number == 3:
+                scheduler.kill()
+            yield 0.1
+
+    with cluster_at(address, {}) as crew:
+        if when == "before":
+            scheduler.kill()
+            scheduler.wait()
+        for _ in range(2):  # the second time the client has given up, or is about to
+            with pytest.raises(WorkerError, match="The scheduler of the cluster went away"):
+                crew.do(time.sleep, pieces(), SILENT)
+        with pytest.raises(WorkerError, match="The scheduler of the cluster went away"):
+            _ = crew.most
+
+
+def test_errors_of_pieces_of_work_are_not_taken_for_those_of_the_scheduler(cluster):
+    with Client(cluster, set_as_default=False) as client, pytest.raises(TimeoutError, match="slow"):
+        Cluster(client).do(fail, [TimeoutError("a slow disk")], SILENT)
+
+
+def fail(error):
+    raise error
 
 
 def test_what_the_client_hands_out_is_bounded(cluster):

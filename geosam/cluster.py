@@ -37,6 +37,9 @@ ANSWER_S = 5
 """A scheduler that says nothing for so long is not there."""
 AHEAD = 2
 """Pieces of work at a thread of a worker: one in work, and one that waits."""
+_HERE = "127.0.0.1"
+"""Where local workers and their scheduler listen: whoever reaches these may have them run anything."""
+_ANY_PORT = f"{_HERE}:0"
 _LOGS = 40
 """Level of the logs of local workers: errors alone."""
 
@@ -159,11 +162,12 @@ def local_workers(environments: Iterable[Mapping[str, str]], threads: int) -> It
             "options": {
                 "nthreads": threads, "env": dict(environment), "memory_limit": 0,
                 "silence_logs": _LOGS, "plugins": (DeafToInterrupts(),),
+                "host": _HERE, "dashboard": False, "dashboard_address": _ANY_PORT,
             },
         }
         for number, environment in enumerate(environments)
     }  # fmt: skip
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
+    scheduler = {"cls": Scheduler, "options": {"host": _HERE, "dashboard_address": _ANY_PORT}}
     with (
         _script_unseen(),
         _begun_with(one_heap_environment()),

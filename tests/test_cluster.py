@@ -16,6 +16,7 @@ from pathlib import Path
 import dask
 import geopandas as gpd
 import numpy as np
+import psutil
 import pytest
 import rasterio
 import shapely
@@ -144,6 +145,25 @@ def test_local_workers_begin_with_one_heap_and_leave_the_environment(monkeypatch
     assert {f"{name}={value}" for name, value in wanted.items()} <= set(began.split("\0"))
     assert threads == "1"
     assert dict(os.environ) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_local_workers_listen_to_this_machine_alone():
+    ours = psutil.Process()
+    before = listening(ours)
+    with local_workers([{}], 1) as crew:
+        addresses = listening(ours) - before
+        for child in ours.children(recursive=True):
+            addresses |= listening(child)
+        link = crew.client.dashboard_link
+    assert len(addresses) >= 4  # the scheduler, a nanny, its worker, a dashboard
+    assert {host for host, _ in addresses} == {"127.0.0.1"}
+    assert link.startswith("http://127.0.0.1:")
+
+
+def listening(process):
+    found = process.net_connections("tcp")
+    return {tuple(c.laddr) for c in found if c.status == psutil.CONN_LISTEN}
 
 
 @pytest.mark.slow

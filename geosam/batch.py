@@ -70,7 +70,8 @@ def run_each(
                 scene, output, model=model, progress=progress, resume=resume, **others
             )
     finally:
-        if made and not reports:
+        # What was interrupted stays, to be gone on with.
+        if made and not any(Path(folder).iterdir()):
             Path(folder).rmdir()
     return reports
 

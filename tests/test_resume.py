@@ -342,6 +342,17 @@ def test_a_folder_of_runs_goes_on_where_it_was(scene, tmp_path, monkeypatch):
     assert (tmp_path / "a.gpkg").stat().st_mtime_ns == finished
 
 
+def test_a_folder_of_runs_that_was_interrupted_in_the_first_stays(scene, tmp_path, monkeypatch):
+    stop = Counting(FakeModel(), fail_at=1, error=KeyboardInterrupt())
+    monkeypatch.setattr("geosam.batch.load", lambda options: stop)
+    with (
+        pytest.warns(GeosamWarning),
+        pytest.raises(KeyboardInterrupt, match=r"partial; the same command with --resume goes on"),
+    ):
+        run_each([scene], tmp_path / "out", resolution=1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scene.gpkg.partial"]
+
+
 @pytest.mark.parametrize(
     ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "larger than the disk")]
 )

@@ -29,7 +29,7 @@ from distributed.scheduler import KilledWorker
 
 from geosam import __version__
 from geosam.crew import FINISHING, Needs, nothing, results
-from geosam.errors import GeosamWarning, OptionError, WorkerError
+from geosam.errors import GeosamError, GeosamWarning, OptionError, WorkerError
 from geosam.heap import give_back, one_heap_environment, share_heap
 from geosam.progress import Bar
 
@@ -132,7 +132,23 @@ def _packed(function: Callable[[Any], Any]) -> bytes:
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> Any:
-    return function(item)
+    try:
+        return function(item)
+    except GeosamError as error:
+        _forget_unsendable(error)
+        raise
+
+
+def _forget_unsendable(error: BaseException) -> None:
+    """Forget what an error comes from, but for errors of Python itself: those of GDAL arrive nowhere, and what they
+    come with does not either.
+    """
+    cause = error.__cause__
+    if cause is not None and type(cause).__module__ != "builtins":
+        cause = None
+    if cause is not None:
+        _forget_unsendable(cause)
+    error.__cause__, error.__context__ = cause, None
 
 
 class DeafToInterrupts(WorkerPlugin):

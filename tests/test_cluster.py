@@ -1,6 +1,7 @@
 """Processes and clusters give what threads give, byte by byte, and survive the death of a worker."""
 
 import ctypes
+import errno
 import os
 import resource
 import shutil
@@ -25,15 +26,24 @@ from distributed import Client, LocalCluster
 
 import geosam
 from geosam.cluster import AHEAD, Cluster, cluster_at, local_workers
-from geosam.errors import GeosamWarning, ModelError, OptionError, WorkerError
+from geosam.errors import (
+    GeosamWarning,
+    InputError,
+    ModelError,
+    OptionError,
+    OutputError,
+    WorkerError,
+)
 from geosam.heap import one_heap_environment
 from geosam.models.checkpoint import EMBEDDED
 from geosam.models.load import load_model
 from geosam.models.resident import resident
 from geosam.options import Options
 from geosam.progress import SILENT
+from geosam.raster.files import readable
 from geosam.testing import FakeModel, write_scene
 from geosam.workers import DEVICE_THREADS, _local_crew, _side_by_side
+from geosam.workspace import disk_is_full
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +382,23 @@ def test_errors_of_pieces_of_work_are_not_taken_for_those_of_the_scheduler(clust
 
 def fail(error):
     raise error
+
+
+def read_and_fail(kind):
+    """Fail as reading and writing do, with an error of GDAL or of the disk behind it."""
+    if kind == "disk":
+        raise OutputError("The store cannot be written.") from OSError(errno.ENOSPC, "full")
+    with readable("damaged.tif"), rasterio.open("no such file"):
+        pass
+
+
+def test_what_a_worker_says_arrives_as_it_is_without_what_gdal_said(cluster, tmp_path):
+    with Client(cluster, set_as_default=False) as client:
+        with pytest.raises(InputError, match=r"damaged\.tif cannot be read \(no such file"):
+            Cluster(client).do(read_and_fail, ["gdal"], SILENT)
+        with pytest.raises(OutputError, match="cannot be written") as told:
+            Cluster(client).do(read_and_fail, ["disk"], SILENT)
+    assert disk_is_full(told.value, tmp_path / "gone")
 
 
 def test_what_the_client_hands_out_is_bounded(cluster):

@@ -150,7 +150,7 @@ def test_local_workers_begin_with_one_heap_and_leave_the_environment(monkeypatch
     before = dict(os.environ)
     with local_workers([{"OMP_NUM_THREADS": "1"}], 1) as crew:
         (began,) = crew.client.run(Path("/proc/self/environ").read_text).values()
-        (threads,) = crew.client.run(os.environ.get, "OMP_NUM_THREADS").values()
+        (threads,) = crew.client.run(os.getenv, "OMP_NUM_THREADS").values()
     wanted = one_heap_environment() | {"MALLOC_TRIM_THRESHOLD_": "1234567"}
     assert {f"{name}={value}" for name, value in wanted.items()} <= set(began.split("\0"))
     assert threads == "1"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import dask
 
+from geosam.cores import one_core
 from geosam.crew import Crew, Threads
 from geosam.job import Job
 from geosam.models.resident import Resident
@@ -112,10 +113,13 @@ def _side_by_side(model: Model, cores: int) -> int:
 
 @contextmanager
 def shared_threads(options: Options, model: Model) -> Iterator[Threads]:
-    """Share the cores between the threads of this process for the time of a run."""
+    """Share the cores between the threads of this process for the time of a run; of one thread, torch has one core."""
     import torch
 
     cores = torch.get_num_threads()
     crew = Threads(options.workers or cores, options.workers or _side_by_side(model, cores))
-    with dask.config.set(scheduler="threads", num_workers=crew.workers):
+    with (
+        one_core() if options.workers == 1 else nullcontext(),
+        dask.config.set(scheduler="threads", num_workers=crew.workers),
+    ):
         yield crew

@@ -42,7 +42,7 @@ from geosam.options import Options
 from geosam.progress import SILENT
 from geosam.raster.files import readable
 from geosam.testing import FakeModel, write_scene
-from geosam.workers import DEVICE_THREADS, _local_crew, _side_by_side
+from geosam.workers import DEVICE_THREADS, _local_crew, _side_by_side, shared_threads
 from geosam.workspace import disk_is_full
 
 
@@ -452,6 +452,15 @@ def test_small_models_share_the_cores_and_large_ones_and_gpus_do_not():
     assert _side_by_side(on("cpu", 1024), 8) == 2
     assert _side_by_side(on("cpu", 1024), 1) == 1
     assert _side_by_side(on("cuda"), 8) == DEVICE_THREADS
+
+
+def test_one_worker_is_one_thread_of_torch_as_well():
+    before = torch.get_num_threads()
+    for workers, threads in ((1, 1), (None, before)):
+        with shared_threads(Options(workers=workers), FakeModel(size=1024)) as crew:
+            told = crew.do(lambda _: torch.get_num_threads(), [0], SILENT, models=1)
+            assert (told, torch.get_num_threads()) == ([threads], threads)
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.slow

@@ -189,7 +189,7 @@ def names_file(value: object) -> bool:
     if not isinstance(value, str):
         return False
     is_uri = value.startswith("/vsi") or "://" in value
-    return is_uri or Path(value).suffix.lower() in _SUFFIXES or Path(value).is_file()
+    return is_uri or Path(value).suffix.lower() in _SUFFIXES or os.path.isfile(value)
 
 
 def infer_roles(

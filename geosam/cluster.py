@@ -256,15 +256,23 @@ def cluster_at(address: str, shared: Mapping[str, str]) -> Iterator[Cluster]:
 
 def _client(address: str) -> Client:
     path = Path(address)
-    if "://" not in address and ":" not in address and not path.is_file():
+    file = os.path.isfile(path)
+    if "://" not in address and ":" not in address and not file:
         raise OptionError(
             f"--scheduler {address}: there is no such file. Give an address, such as "
             "tcp://host:8786, or the file of a scheduler."
         )
-    where = _address_in(path) if path.is_file() else address
+    where = _address_in(path) if file else address
     try:
         # Whoever computes something on the side does it here, and not on the cluster.
         return Client(where, timeout=ANSWER_S, set_as_default=False)
+    except TypeError as error:
+        if not where.startswith("tls:"):
+            raise
+        raise OptionError(
+            f"--scheduler {address} is encrypted, and Dask knows no certificates here: name them in its "
+            "configuration, under distributed.comm.tls, or give a tcp:// address."
+        ) from error
     # Of what another program answers, a number may be taken for the length of a message.
     except (OSError, TimeoutError, ValueError, MemoryError) as error:
         raise OptionError(

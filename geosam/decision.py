@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,7 +231,7 @@ def choose_source(roles: Collection[str], options: Options) -> tuple[str, str]:
 
 
 def _file_kind(path: str) -> str:
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise PromptError(
             f"--prompts {path}: no such file, and no source of that name. Sources: {', '.join(PROMPT_SOURCES)}."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,9 @@ def named_file(value: Any) -> Path | None:
     """Return the file that an option names, also where ``:VALUES`` stands behind it."""
     if not isinstance(value, str):
         return None
-    candidates = (Path(value), Path(value.rpartition(":")[0]))
-    return next((path for path in candidates if path.is_file()), None)
+    # Unlike a Path, os.path takes a text that is too long for a name for that of no file.
+    candidates = (value, value.rpartition(":")[0])
+    return next((Path(name) for name in candidates if os.path.isfile(name)), None)
 
 
 def _digest(path: Path) -> str:

@@ -337,6 +337,20 @@ def test_prompts_that_are_not_there(fails, scene, out):
     assert "points.gpkg" in fails("segment", scene, "-o", out, "--prompts", "points.gpkg")
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--prompts", "no such file"),
+        ("--model", "neither a folder or file here"),
+        ("--bands", "is neither an index"),
+    ],
+)
+def test_a_name_that_is_too_long_for_a_file(fails, scene, out, option, said):
+    name = "x" * 300
+    value = f"nir={name}" if option == "--bands" else name
+    assert said in fails("segment", scene, "-o", out, option, value)
+
+
 def test_an_area_of_interest_outside_the_scene(fails, scene, tmp_path, out):
     area = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:4326")
     area.to_file(tmp_path / "area.gpkg", engine="pyogrio")

@@ -215,6 +215,18 @@ def test_a_scheduler_that_does_not_answer_is_said_within_seconds(scene, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("tls://127.0.0.1:1", "knows no certificates here: name them"),
+        ("x" * 300, "there is no such file"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_said(address, words):
+    with pytest.raises(OptionError, match=words), cluster_at(address, {}):
+        pass
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"address": '])
 def test_a_file_that_is_of_no_scheduler_is_said(scene, tmp_path, content):
     path = tmp_path / "scheduler.json"

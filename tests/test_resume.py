@@ -20,7 +20,8 @@ from geosam.batch import run_each
 from geosam.cli.app import app
 from geosam.errors import GeosamWarning, OptionError, OutputError
 from geosam.ledger import Ledger
-from geosam.resume import STATE
+from geosam.options import Options
+from geosam.resume import STATE, describe_run
 from geosam.testing import FakeModel, write_scene
 from geosam.workspace import disk_is_full
 
@@ -253,6 +254,13 @@ def test_a_run_killed_while_it_gave_final_names_replaces_its_own_files_alone(
         run(scene, cut, "cut", model=FakeModel(), resume=True, mask=cut / "mask.tif")
     run(scene, cut, "cut", model=FakeModel(), resume=True)
     assert (cut / "cut.gpkg").exists()
+
+
+def test_a_text_may_be_longer_than_the_name_of_a_file(scene):
+    text = ", ".join(["water"] * 60)
+    told = describe_run(Options(prompts="text", text=text, valid=f"{scene}:1"), "a", "b", {})
+    assert told["--text"] == text
+    assert f"the content of {scene}" in told
 
 
 def test_what_cannot_be_resumed_is_said(scene, cut):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,15 +54,15 @@ def find_checkpoint(name: str) -> Path:
     if name in EMBEDDED:
         return EMBEDDED[name]
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return _check_folder(path)
-    return path if path.exists() else fetch(name)
+    return path if os.path.exists(path) else fetch(name)
 
 
 def located(name: str) -> str:
     """Return the name of a model as it holds in any working directory: the absolute path of what is here."""
     path = Path(name).expanduser()
-    return anywhere(path) if name not in EMBEDDED and path.exists() else name
+    return anywhere(path) if name not in EMBEDDED and os.path.exists(path) else name
 
 
 def _check_folder(folder: Path) -> Path:

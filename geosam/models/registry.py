@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -115,7 +116,7 @@ def folder_at_hand(name: str) -> Path | None:
     ModelError
         If a local folder is no model.
     """
-    local = name in EMBEDDED or Path(name).expanduser().exists()
+    local = name in EMBEDDED or os.path.exists(Path(name).expanduser())
     return find_checkpoint(name) if local else cached_folder(name)
 
 

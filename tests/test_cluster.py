@@ -2,7 +2,9 @@
 
 import ctypes
 import errno
+import gc
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -438,6 +441,27 @@ def test_a_network_is_loaded_once_a_process_and_must_have_the_same_weights():
     assert stands.size == stands.network.size
     with pytest.raises(ModelError, match="other weights"):
         _ = replace(stands, signature="0" * 64).size
+
+
+def test_a_network_goes_with_the_last_that_stands_for_it():
+    stands = resident(load_model, {"name": "river-tiny", "device": "cpu"})
+    network = weakref.ref(stands.network)
+    assert pickle.loads(pickle.dumps(stands)).network is network()  # sent to this very process
+    assert len(pickle.dumps(stands)) < 1000
+    del stands
+    gc.collect()
+    assert network() is None
+
+
+def test_a_network_that_was_sent_is_loaded_once_in_each_worker(cluster):
+    stands = resident(load_model, {"name": "river-tiny", "device": "cpu"})
+    with Client(cluster, set_as_default=False) as client:
+        told = Cluster(client).do(place_of, [stands] * 6, SILENT)
+    assert 1 <= len(set(told)) <= 2
+
+
+def place_of(stands):
+    return os.getpid(), id(stands.network)
 
 
 def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch):

@@ -8,12 +8,14 @@ from functools import lru_cache
 from threading import RLock
 from typing import Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from geosam.errors import ModelError
 
 _LOADING = RLock()
 MOST = 3
-"""Networks that stay in a process: a model, the learned network, and what prompts the model."""
+"""Networks that stay in a worker, where what stands for them comes anew with every step: a model, the learned
+network, and what prompts the model."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class Resident:
             If what is loaded here has other weights.
         """
         with _LOADING:
-            found = _load(self.function, self.arguments, self.token)
+            found = _HELD.get(self)
+            if found is None:
+                found = _load(self.function, self.arguments, self.token)
         if found.signature != self.signature:
             raise ModelError(
                 f"A worker finds other weights than this process for {dict(self.arguments)}. Give all "
@@ -68,10 +72,18 @@ def resident(
         The same for what cannot change while a process runs: it is loaded once then, however often
         it is asked for.
     """
-    pairs, token = tuple(sorted(arguments.items())), token or uuid4().hex
+    pairs = tuple(sorted(arguments.items()))
     with _LOADING:
-        found = _load(function, pairs, token)
-    return Resident(function, pairs, token, found.signature)
+        if token is not None:
+            return Resident(function, pairs, token, _load(function, pairs, token).signature)
+        found = function(**arguments)
+        stands = Resident(function, pairs, uuid4().hex, found.signature)
+        _HELD[stands] = found
+    return stands
+
+
+_HELD: WeakKeyDictionary[Resident, Any] = WeakKeyDictionary()
+"""The networks that were loaded here, each for as long as what stands for it."""
 
 
 @lru_cache(maxsize=MOST)

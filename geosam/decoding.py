@@ -9,7 +9,7 @@ import numpy as np
 from geosam.cutouts import Cutout
 from geosam.errors import InputError, ModelError
 from geosam.masks import PROMPTS_AT_ONCE, take
-from geosam.types import Features, ManyMaskModel, Model, PixelPrompts
+from geosam.types import Features, Model, PixelPrompts
 
 
 def encode_picture(model: Model, pixels: np.ndarray) -> Features:
@@ -54,7 +54,9 @@ def decode_clicks(
     ModelError
         The model gives one mask a prompt only.
     """
-    if not isinstance(model, ManyMaskModel):
+    # Not isinstance: what stands for a model has the method by __getattr__ alone.
+    decode_all = getattr(model, "decode_all", None)
+    if not callable(decode_all):
         raise ModelError(
             f"{model.name} gives one mask for a click, and all of them are needed here: give it a "
             "method decode_all(features, prompts), or use a checkpoint of SAM or SAM 2."
@@ -62,7 +64,7 @@ def decode_clicks(
     label = np.ones((1, 1), int)
     for part in _parts(len(points), batch):
         prompts = [PixelPrompts(np.reshape(point, (1, 1, 2)), label) for point in points[part]]
-        yield part, *model.decode_all(take(features, [0] * len(prompts)), prompts)
+        yield part, *decode_all(take(features, [0] * len(prompts)), prompts)
 
 
 def decode_boxes(

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import gc
+import inspect
 import os
 import pickle
 import resource
@@ -29,6 +30,7 @@ from distributed import Client, LocalCluster
 
 import geosam
 from geosam.cluster import AHEAD, Cluster, cluster_at, local_workers
+from geosam.decoding import decode_clicks, encode_picture
 from geosam.errors import (
     GeosamWarning,
     InputError,
@@ -45,6 +47,7 @@ from geosam.options import Options
 from geosam.progress import SILENT
 from geosam.raster.files import readable
 from geosam.testing import FakeModel, write_scene
+from geosam.types import ManyMaskModel
 from geosam.workers import DEVICE_THREADS, _local_crew, _side_by_side, shared_threads
 from geosam.workspace import disk_is_full
 
@@ -462,6 +465,22 @@ def test_a_network_that_was_sent_is_loaded_once_in_each_worker(cluster):
 
 def place_of(stands):
     return os.getpid(), id(stands.network)
+
+
+def test_what_stands_for_a_network_is_clicked_like_the_network(monkeypatch):
+    plain = type(ManyMaskModel).__instancecheck__
+
+    def since_python_3_12(cls, model):
+        if cls is not ManyMaskModel:
+            return plain(cls, model)
+        return inspect.getattr_static(model, "decode_all", None) is not None
+
+    monkeypatch.setattr(type(ManyMaskModel), "__instancecheck__", since_python_3_12)
+    stands = resident(load_model, {"name": "river-tiny", "device": "cpu", "tile_size": 64})
+    assert not isinstance(stands, ManyMaskModel)
+    features = encode_picture(stands, np.full((3, 64, 64), 0.5, np.float32))
+    ((_, logits, _),) = decode_clicks(stands, features, np.array([[9.0, 9.0]]))
+    assert logits.shape == (1, 3, 64, 64)
 
 
 def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch):

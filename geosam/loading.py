@@ -18,10 +18,10 @@ def load(options: Options) -> Model:
 
     arguments = {
         "name": located(options.model),
-        **_placement(options),
+        **_sent(options),
         "tile_size": options.tile_size,
     }
-    return resident(load_model, arguments)
+    return resident(load_model, arguments, here=placement(options))
 
 
 def sized(options: Options, model: Model) -> Options:
@@ -39,16 +39,29 @@ def load_network(options: Options, bands: Sequence[str]) -> CoarseNetwork:
     from geosam.models.resident import resident
 
     # Part of the package: a plan looks at several places with the same one.
-    arguments = {"bands": tuple(bands), **_placement(options)}
-    return resident(load_learned, arguments, token="shipped")
+    arguments = {"bands": tuple(bands), **_sent(options)}
+    return resident(load_learned, arguments, token="shipped", here=placement(options))
 
 
-def _placement(options: Options) -> dict[str, str]:
+def placement(options: Options) -> dict[str, str]:
+    """Return device and precision of a network in this process: of several devices the first.
+
+    Raises
+    ------
+    OptionError
+        If one of several devices is not there.
+    """
+    from geosam.models.device import visible_devices
+
+    visible_devices(options.devices)
+    device = f"cuda:{options.devices[0]}" if options.devices else options.device
+    return {"device": device, "precision": options.precision}
+
+
+def _sent(options: Options) -> dict[str, str]:
     # Each worker of several devices sees one of them alone.
-    return {
-        "device": options.device.split(":")[0] if options.devices else options.device,
-        "precision": options.precision,
-    }
+    device = "cuda" if options.devices else options.device
+    return {"device": device, "precision": options.precision}
 
 
 def self_prompted(model: Model) -> Model:
@@ -57,7 +70,7 @@ def self_prompted(model: Model) -> Model:
     from geosam.models.resident import Resident, resident
 
     if isinstance(model, Resident):
-        return resident(_load_self_prompted, dict(model.arguments))
+        return resident(_load_self_prompted, dict(model.arguments), here=dict(model.here))
     return auto_prompted(model)
 
 

@@ -29,6 +29,7 @@ import torch
 from distributed import Client, LocalCluster
 
 import geosam
+from geosam import loading
 from geosam.cluster import AHEAD, Cluster, cluster_at, local_workers
 from geosam.decoding import decode_clicks, encode_picture
 from geosam.errors import (
@@ -496,6 +497,32 @@ def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch):
     assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["GPU-8a1", "3"]
     with pytest.raises(OptionError, match="there are 2 CUDA devices"):
         _local_crew(Options(device="cuda:0,2"), model)
+
+
+def loaded_on(name, device, precision, tile_size):
+    """A model that says where it was put."""
+    placement = type("Placement", (), {"device": torch.device(device)})
+    return Placed(placement=placement)
+
+
+@dataclass(frozen=True)
+class Placed(FakeModel):
+    placement: object = None
+
+
+def test_this_process_is_on_the_first_of_several_gpus_and_each_worker_on_the_one_it_sees(
+    monkeypatch,
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr("geosam.models.load.load_model", loaded_on)
+    model = loading.load(Options(device="cuda:2,1"))
+    assert str(model.placement.device) == "cuda:2"
+    sent = pickle.loads(pickle.dumps(model))
+    assert str(sent.placement.device) == "cuda"
+    assert str(loading.load(Options(device="cuda:1")).placement.device) == "cuda:1"
+    with pytest.raises(OptionError, match="--device cuda:3: there are 3 CUDA devices"):
+        loading.load(Options(device="cuda:1,3"))
 
 
 def test_small_models_share_the_cores_and_large_ones_and_gpus_do_not():

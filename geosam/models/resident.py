@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import RLock
 from typing import Any
@@ -30,6 +30,11 @@ class Resident:
     """Tells it from what was loaded in the same way at another time."""
     signature: str
     """SHA-256 over its weights, in hexadecimal."""
+    here: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    """Arguments that are others in this process; they are not sent along."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Resident, (self.function, self.arguments, self.token, self.signature)
 
     @property
     def network(self) -> Any:
@@ -43,7 +48,7 @@ class Resident:
         with _LOADING:
             found = _HELD.get(self)
             if found is None:
-                found = _load(self.function, self.arguments, self.token)
+                found = _load(self.function, _merged(self.arguments, self.here), self.token)
         if found.signature != self.signature:
             raise ModelError(
                 f"A worker finds other weights than this process for {dict(self.arguments)}. Give all "
@@ -58,7 +63,10 @@ class Resident:
 
 
 def resident(
-    function: Callable[..., Any], arguments: Mapping[str, Any], token: str | None = None
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    token: str | None = None,
+    here: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load a network, and return what stands for it in any process.
 
@@ -71,15 +79,24 @@ def resident(
     token
         The same for what cannot change while a process runs: it is loaded once then, however often
         it is asked for.
+    here
+        Arguments that are others in this process alone, such as the device.
     """
-    pairs = tuple(sorted(arguments.items()))
+    pairs, own = tuple(sorted(arguments.items())), tuple((here or {}).items())
     with _LOADING:
         if token is not None:
-            return Resident(function, pairs, token, _load(function, pairs, token).signature)
-        found = function(**arguments)
-        stands = Resident(function, pairs, uuid4().hex, found.signature)
+            found = _load(function, _merged(pairs, own), token)
+            return Resident(function, pairs, token, found.signature, own)
+        found = function(**dict(_merged(pairs, own)))
+        stands = Resident(function, pairs, uuid4().hex, found.signature, own)
         _HELD[stands] = found
     return stands
+
+
+def _merged(
+    arguments: tuple[tuple[str, Any], ...], here: tuple[tuple[str, Any], ...]
+) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted({**dict(arguments), **dict(here)}.items()))
 
 
 _HELD: WeakKeyDictionary[Resident, Any] = WeakKeyDictionary()

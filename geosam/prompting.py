@@ -24,6 +24,7 @@ from geosam.evidence import EVIDENCE_PX, learned_evidence, water_evidence, weigh
 from geosam.grids import geobox_of
 from geosam.hysteresis import CELL_PX, REACH_PX
 from geosam.kept import on_grid
+from geosam.loading import placement
 from geosam.options import Options
 from geosam.prompts.automatic import PromptRule
 from geosam.prompts.from_text import find_phrases, parse_phrases
@@ -190,11 +191,6 @@ def named_prompts(
     if options.detector == COLOUR and "nir" in stretch.bands:
         # An index is of ratios: one factor for all bands.
         stretch = Stretch(stretch.bands, (0.0,) * 3, (max(stretch.high),) * 3)
-    detector = load_detector(
-        options.detector,
-        roles=decision.composite,
-        device=options.device,
-        precision=options.precision,
-    )
+    detector = load_detector(options.detector, roles=decision.composite, **placement(options))
     phrases = parse_phrases(options.text or "")
     return find_phrases(views.working, grid, stretch, detector, phrases).as_prompts()

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from types import SimpleNamespace
 
 import geopandas as gpd
 import numpy as np
@@ -26,6 +27,8 @@ from transformers import (
 from geosam.concepts import ConceptDetector
 from geosam.errors import InputError, ModelError, OptionError, PromptError
 from geosam.models.detectors import load_detector
+from geosam.options import Options
+from geosam.prompting import named_prompts
 from geosam.prompts.from_text import (
     MAX_INSIDE,
     _touching,
@@ -363,9 +366,28 @@ def test_words_lead_to_outlines_without_any_network(tmp_path):
         run(path, tmp_path, "unknown", prompts="text", text="unicorn")
 
 
-def test_text_and_its_source_belong_together():
-    from geosam.options import Options
+def test_a_detector_is_on_the_first_of_several_gpus(monkeypatch):
+    asked = []
 
+    def load_detector(name, *, roles, device, precision):
+        asked.append((name, roles, device, precision))
+        return Sees()
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr("geosam.models.detectors.load_detector", load_detector)
+    dark = np.zeros((64, 64), bool)
+    dark[10:30, 10:30] = True
+    scene, rgb = scene_of(dark), ("red", "green", "blue")
+    decision = SimpleNamespace(stretch=Stretch(rgb, (0.0,) * 3, (1.0,) * 3), composite=rgb)
+    options = Options(prompts="text", text="water", detector="some", device="cuda:2,1")
+    grid = TileGrid(scene.odc.geobox, 64, 32)
+    found = named_prompts(SimpleNamespace(working=scene), decision, grid, options)
+    assert len(found.boxes) == 1
+    assert asked == [("some", rgb, "cuda:2", "auto")]
+
+
+def test_text_and_its_source_belong_together():
     for asked in ({"prompts": "text"}, {"text": "water"}):
         with pytest.raises(OptionError, match="belong together"):
             Options.of(asked)

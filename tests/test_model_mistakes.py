@@ -15,6 +15,7 @@ from safetensors.torch import load, save_file
 from geosam.cli.app import app
 from geosam.errors import ModelError
 from geosam.models.load import load_model
+from geosam.models.mask_generation import recorded_rules
 from geosam.testing import write_scene
 from geosam.testing.networks import random_network, save_original
 
@@ -232,6 +233,13 @@ def test_preprocessor_settings_that_do_not_say_are_refused(copy):
     refused(copy, "no image_mean and image_std")
     (copy / "preprocessor_config.json").write_text("{")
     refused(copy, "cannot be read as JSON")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"mask_generation": 3}'])
+def test_corrupt_rules_for_everything_are_refused(copy, text):
+    (copy / "preprocessor_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"preprocessor_config\.json .*Fetch the checkpoint anew"):
+        recorded_rules(str(copy))
 
 
 # The hub.

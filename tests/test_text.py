@@ -1,6 +1,7 @@
 """From phrases to boxes: detectors of transformers with random weights, and boxes across tiles."""
 
 import json
+import shutil
 import tracemalloc
 from types import SimpleNamespace
 
@@ -223,6 +224,32 @@ def test_a_checkpoint_that_is_no_detector(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="grounding-dino, owlv2, clipseg"):
         load_detector(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("model.safetensors", b"", "cannot be loaded"),
+        ("model.safetensors", 0.5, "cannot be loaded"),
+        ("tokenizer_config.json", b"[]", "cannot be loaded"),
+        ("preprocessor_config.json", b"{", "cannot be read as JSON"),
+        ("preprocessor_config.json", b"[]", "is not a model configuration"),
+        ("preprocessor_config.json", b'{"size": [64, 64]}', "a side is a number of pixels"),
+        ("preprocessor_config.json", b'{"size": -3}', "a side is a number of pixels"),
+        ("preprocessor_config.json", b'{"size": {"height": "64"}}', "a side is a number of pixels"),
+    ],
+)
+def test_a_corrupt_detector_is_said_in_a_sentence(owl, tmp_path, name, content, words):
+    folder = shutil.copytree(owl, tmp_path / "owl")
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(
+        content if isinstance(content, bytes) else whole[: int(content * len(whole))]
+    )
+    with pytest.raises(ModelError, match=words) as caught:
+        load_detector(str(folder), device="cpu")
+    assert str(folder) in str(caught.value)
+    assert "anew" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 class Sees:

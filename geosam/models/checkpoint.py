@@ -89,7 +89,7 @@ def read_config(path: Path) -> dict[str, Any]:
         from geosam.models.original import describe_original
 
         return describe_original(path)
-    config = _read_json(path / "config.json")
+    config = read_json(path / "config.json")
     parts = [
         name for name, value in config.items() if name.endswith("_config") and value is not None
     ]
@@ -120,7 +120,14 @@ def side_px(config: Mapping[str, Any] | None) -> int | None:
     return side
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file of settings beside a checkpoint says.
+
+    Raises
+    ------
+    ModelError
+        If it is not a JSON object.
+    """
     try:
         config = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -164,7 +171,7 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
         if path.is_file():
-            settings = _read_json(path)
+            settings = read_json(path)
             return settings.get("image_processor", settings)
     return {}
 

@@ -10,6 +10,7 @@ from geosam.errors import ModelError
 from geosam.models.checkpoint import find_checkpoint, read_config
 from geosam.models.clipseg import load_clipseg
 from geosam.models.device import Placement, place
+from geosam.models.faults import loading
 from geosam.models.grounding_dino import load_grounding_dino
 from geosam.models.owlv2 import load_owlv2
 from geosam.types import TextDetector
@@ -45,7 +46,8 @@ def load_detector(
     Raises
     ------
     ModelError
-        If there is no such detector, or it is of an architecture that is not known here.
+        If there is no such detector, or its files are corrupt, or it is of an architecture that is not known
+        here.
     """
     if name == COLOUR:
         return ConceptDetector(roles=roles)
@@ -56,4 +58,5 @@ def load_detector(
             f"Detector {name} has model_type {kind!r}; detectors are {', '.join(DETECTORS)}, and "
             f"{COLOUR!r}, which needs no network. Give one of those."
         )
-    return DETECTORS[kind](name, folder, place(device, precision))
+    with loading(f"Detector {name}", folder):
+        return DETECTORS[kind](name, folder, place(device, precision))

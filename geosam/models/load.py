@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
-
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
 from geosam.errors import ModelError
 from geosam.models.checkpoint import find_checkpoint, read_config
 from geosam.models.device import Placement, place
+from geosam.models.faults import loading
 from geosam.models.known import family_of
 from geosam.models.sam import load_sam
 from geosam.models.sam2 import load_sam2
@@ -29,20 +26,6 @@ BACKENDS: dict[str, Callable[[str, Path, Placement, int | None], Model]] = {
     "sam3_video": load_sam3,
 }
 """The loader of each architecture, by the ``model_type`` of its config.json."""
-
-FAULTS = (
-    OSError,
-    SafetensorError,
-    UnpicklingError,
-    StrictDataclassError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-)
-"""What transformers raises about a configuration or weights that are not what they should be."""
 
 
 def load_model(
@@ -73,13 +56,8 @@ def load_model(
     kind = read_config(path).get("model_type")
     if kind not in BACKENDS:
         raise ModelError(_unknown(name, kind))
-    try:
+    with loading(f"Model {name}", path):
         return BACKENDS[kind](name, path, place(device, precision), tile_size)
-    except FAULTS as error:
-        raise ModelError(
-            f"Model {name} in {path} cannot be loaded ({_first_line(error)}). Its configuration or weights "
-            "may be corrupt: fetch the checkpoint anew."
-        ) from error
 
 
 def _unknown(name: str, kind: str | None) -> str:
@@ -93,7 +71,3 @@ def _unknown(name: str, kind: str | None) -> str:
         f"Model {name} has model_type {kind!r}; geosam loads {', '.join(BACKENDS)}. "
         "Give one of those."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from geosam.errors import ModelError
+from geosam.models.checkpoint import read_json
 from geosam.models.registry import folder_at_hand
 
 SETTINGS = "preprocessor_config.json"
@@ -20,9 +21,19 @@ def recorded_rules(name: str) -> dict[str, Any]:
     ----------
     name
         An embedded model, a folder, or a hub id.
+
+    Raises
+    ------
+    ModelError
+        If what it says is corrupt.
     """
     folder = folder_at_hand(name)
     path = None if folder is None else folder / SETTINGS
     if path is None or not path.is_file():
         return {}
-    return dict(json.loads(path.read_text()).get(KEY, {}))
+    rules = read_json(path).get(KEY, {})
+    if not isinstance(rules, dict):
+        raise ModelError(
+            f"{path} has {KEY} {rules!r}, which names no rules. Fetch the checkpoint anew."
+        )
+    return rules

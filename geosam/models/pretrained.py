@@ -23,7 +23,7 @@ def load_pretrained(
     ------
     ModelError
         If the weights are incomplete. What transformers itself raises is left to
-        :func:`geosam.models.load.load_model`.
+        :func:`geosam.models.faults.loading`.
     """
     settings = {"config": config} if config is not None else {}
     with silence():

@@ -6,7 +6,6 @@ settings that lie beside the checkpoint.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from geosam.errors import InputError, ModelError
-from geosam.models.checkpoint import Normalisation, read_normalisation
+from geosam.models.checkpoint import Normalisation, read_json, read_normalisation
 from geosam.models.device import Placement
 from geosam.models.pretrained import load_pretrained, silence
 
@@ -90,12 +89,22 @@ def load_tokenizer(name: str, folder: Path) -> Any:
 
 
 def read_side(folder: Path, default: int) -> int:
-    """Return the rows and columns that a checkpoint's preprocessor brings a square picture to."""
+    """Return the rows and columns that a checkpoint's preprocessor brings a square picture to.
+
+    Raises
+    ------
+    ModelError
+        If its settings are corrupt.
+    """
     path = folder / "preprocessor_config.json"
-    size = json.loads(path.read_text()).get("size", {}) if path.is_file() else {}
-    if isinstance(size, int):
-        return size
-    return int(size.get("height") or size.get("shortest_edge") or default)
+    size = read_json(path).get("size", {}) if path.is_file() else {}
+    sides = size if isinstance(size, dict) else {"height": size}
+    side = sides.get("height") or sides.get("shortest_edge") or default
+    if not isinstance(side, int) or side < 1:
+        raise ModelError(
+            f"{path} has size {size!r}, and a side is a number of pixels. Fetch the checkpoint anew."
+        )
+    return side
 
 
 def picture_tensor(image: np.ndarray, side: int, normalisation: Normalisation) -> torch.Tensor:

@@ -47,3 +47,10 @@ class DiskFullError(OutputError):
 
 class WorkerError(GeosamError):
     """Worker processes cannot go on."""
+
+
+def is_gpu_full(error: BaseException) -> bool:
+    """Return whether an error is torch's of a GPU without room: by its name, so that nobody need load
+    torch to ask.
+    """
+    return type(error).__name__ == "OutOfMemoryError"

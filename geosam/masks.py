@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from geosam.errors import GeosamError
+from geosam.errors import GeosamError, is_gpu_full
 from geosam.types import Features, Model, PixelPrompts
 
 STATUSES = DONE, SKIPPED_NODATA, SKIPPED_NO_PROMPT, FAILED = (
@@ -115,8 +115,7 @@ def attempt(work: Callable[[], T]) -> T | Failure:
     except GeosamError:
         raise
     except Exception as error:  # noqa: BLE001 - the tile's border: a failure is data here
-        # torch.OutOfMemoryError, by its name: nobody need load torch to ask.
-        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        full = isinstance(error, MemoryError) or is_gpu_full(error)
         return Failure(f"{type(error).__name__}: {error}", full)
 
 

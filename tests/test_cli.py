@@ -13,6 +13,7 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import torch
 from click.testing import CliRunner
 
 import geosam
@@ -184,11 +185,22 @@ def test_failed_tiles_are_said_and_make_the_exit_status_1(scene, tmp_path, monke
     assert "ValueError: too bright" in set(tiles.error)
 
 
+GPU_IS_FULL = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB of which "
+    "1.02 GiB is free. See documentation for Memory Management (https://pytorch.org/docs)"
+)
+GPU_IS_FULL_SAID = (
+    "Error: Not enough memory on the GPU (CUDA out of memory. Tried to allocate 2.00 GiB). Use another "
+    "--device, a smaller --batch-size, or a smaller model.\n"
+)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
         (KeyboardInterrupt(), 130, "Interrupted"),
         (MemoryError("3 GiB"), 3, "--batch-size"),
+        (torch.OutOfMemoryError(GPU_IS_FULL), 3, GPU_IS_FULL_SAID),
         (ZeroDivisionError("by zero"), 3, "ZeroDivisionError: by zero"),
     ],
 )

@@ -14,7 +14,7 @@ from safetensors.torch import load, save_file
 
 from geosam.cli.app import app
 from geosam.errors import ModelError
-from geosam.models.load import load_model
+from geosam.models.load import BACKENDS, load_model
 from geosam.models.mask_generation import recorded_rules
 from geosam.testing import write_scene
 from geosam.testing.networks import random_network, save_original
@@ -240,6 +240,15 @@ def test_corrupt_rules_for_everything_are_refused(copy, text):
     (copy / "preprocessor_config.json").write_text(text)
     with pytest.raises(ModelError, match=r"preprocessor_config\.json .*Fetch the checkpoint anew"):
         recorded_rules(str(copy))
+
+
+def test_a_gpu_without_room_says_nothing_of_the_checkpoint(copy, monkeypatch):
+    def load_full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setitem(BACKENDS, "sam", load_full)
+    with pytest.raises(torch.OutOfMemoryError):
+        load_model(str(copy), device="cpu")
 
 
 # The hub.

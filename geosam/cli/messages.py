@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geosam.errors import GeosamError, GeosamWarning
+from geosam.errors import GeosamError, GeosamWarning, is_gpu_full
 
 if TYPE_CHECKING:
     from geosam.report import TileReport
@@ -65,8 +65,17 @@ def exit_status(action: Callable[[], Any], debug: bool) -> int:
         text = f"Not enough memory ({error}). Use a smaller --batch-size, or --workers 1."
         return _fail(text, UNEXPECTED, debug)
     except Exception as error:  # noqa: BLE001  (the program's border: nobody else can catch it)
-        text = f"{type(error).__name__}: {error}. This should not happen; --debug shows where."
-        return _fail(text, UNEXPECTED, debug)
+        return _fail(_unexpected(error), UNEXPECTED, debug)
+
+
+def _unexpected(error: Exception) -> str:
+    if not is_gpu_full(error):
+        return f"{type(error).__name__}: {error}. This should not happen; --debug shows where."
+    asked = ". ".join(str(error).split(". ")[:2]).rstrip(".")  # the rest is advice on torch
+    return (
+        f"Not enough memory on the GPU ({asked}). Use another --device, a smaller --batch-size, or a "
+        "smaller model."
+    )
 
 
 def _fail(text: str, status: int, debug: bool) -> int:

@@ -1,6 +1,7 @@
 """Every architecture keeps one contract: the logits are those of transformers called directly."""
 
 import json
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 
@@ -269,3 +270,24 @@ def test_bfloat16_is_for_processors_that_are_quick_in_it(monkeypatch, amx, bf16,
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr("geosam.models.device._processor", lambda: f"vendor_id : {maker}")
     assert place("cpu").dtype == (torch.bfloat16 if quick else torch.float32)
+
+
+def test_bfloat16_is_for_gpus_that_compute_in_it_themselves(monkeypatch):
+    current = [0]
+
+    @contextmanager
+    def made_current(device):
+        current.append(device.index)
+        yield
+        current.pop()
+
+    def supported(including_emulation=True):
+        return including_emulation or current[-1] == 1  # the second is the newer one
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", made_current)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert place("cuda:0").dtype == torch.float32
+    assert place("cuda:1").dtype == torch.bfloat16
+    assert current == [0]

@@ -46,11 +46,12 @@ class Placement:
 def place(device: str = "auto", precision: str = "auto") -> Placement:
     """Choose device and number format.
 
-    ``auto`` takes CUDA, then Apple's MPS, then the CPU; bfloat16 on CUDA and on processors that
-    are quick in it, else float32. Quick are those with AMX (measured 2.4 times as fast as float32 for
-    ViT-B at a relative error of 1 %) and AMD's with AVX-512 BF16 (1.4 times for river-tiny's encoder).
-    Intel's have the latter too, but gain nothing by it: 0.7 times as fast for river-tiny's encoder and
-    0.6 for its coarse network where AMX is not to be had.
+    ``auto`` takes CUDA, then Apple's MPS, then the CPU; bfloat16 on CUDA devices that compute in it
+    themselves and on processors that are quick in it, else float32. Quick are those with AMX
+    (measured 2.4 times as fast as float32 for ViT-B at a relative error of 1 %) and AMD's with
+    AVX-512 BF16 (1.4 times for river-tiny's encoder). Intel's have the latter too, but gain nothing
+    by it: 0.7 times as fast for river-tiny's encoder and 0.6 for its coarse network where AMX is
+    not to be had.
 
     Raises
     ------
@@ -104,7 +105,9 @@ def _check_device(device: torch.device) -> None:
 
 def _best_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        with torch.cuda.device(device):  # the question is about the current one
+            computes = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if computes else torch.float32
     quick = device.type == "cpu" and (
         torch.cpu._is_amx_tile_supported()
         or (torch.cpu._is_avx512_bf16_supported() and "AuthenticAMD" in _processor())

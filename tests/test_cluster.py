@@ -519,7 +519,10 @@ def test_this_process_is_on_the_first_of_several_gpus_and_each_worker_on_the_one
     model = loading.load(Options(device="cuda:2,1"))
     assert str(model.placement.device) == "cuda:2"
     sent = pickle.loads(pickle.dumps(model))
-    assert str(sent.placement.device) == "cuda"
+    assert sent.network is model.network  # in this process
+    with monkeypatch.context() as worker:
+        worker.setattr("geosam.models.resident._HELD", {})  # a worker has loaded nothing yet
+        assert str(sent.placement.device) == "cuda"
     assert str(loading.load(Options(device="cuda:1")).placement.device) == "cuda:1"
     with pytest.raises(OptionError, match="--device cuda:3: there are 3 CUDA devices"):
         loading.load(Options(device="cuda:1,3"))

@@ -77,8 +77,8 @@ masks.to_crs("EPSG:4326").to_file(own_file, layer="prompt_masks")
 # %%
 # Run with them
 # -------------
-# A point reaches as far as the tile it lies in, so a long river needs one every few hundred pixels;
-# a polygon drawn roughly along it reaches every tile it touches.
+# A point of your own is followed beyond its tile until the water ends; one that geosam wrote (column
+# ``source``) counts in the tiles that see it, a polygon in all that it touches.
 
 geosam.run(scene_file, folder / "own.gpkg", prompts=given.prompts or str(own_file), overwrite=True)
 own = gpd.read_file(folder / "own.gpkg", layer="outlines")

@@ -105,13 +105,14 @@ class Options:
     batch_size: int | None = _option(
         None,
         "model",
-        "Tiles that go through the model at once: 2, and on a GPU as many as its free memory allows.",
+        "Tiles that go through the model at once: 2, or 1 where its input is above 512 px; on a GPU as many "
+        "as its free memory allows, 16 at most.",
         "N",
     )
     precision: str = _option(
         "auto",
         "model",
-        "Number format; auto is bfloat16 where the processor is fast at it.",
+        "Number format; auto is bfloat16 where the processor is fast at it or the GPU computes in it.",
         "auto|fp32|bf16|fp16",
     )
     store: str | Path | None = _option(

@@ -70,6 +70,7 @@ def nothing(folder) -> None:
 
 
 MISTAKES = {
+    "two devices": ("chips -o out --device cuda:0,1", nothing, "one device"),
     "a path that is not there": ("chip -o out", nothing, "chip does not exist"),
     "an output in no folder": ("chips -o no/out", nothing, "Output folder no does not exist"),
     "no output": ("chips", nothing, "name the folder to make"),

@@ -37,9 +37,8 @@ copy the folder to this machine, and name it: --model {folder_name}
 
 @click.command(cls=flags.GroupedCommand, epilog=MODELS_EXAMPLES)
 @click.argument("folders", metavar="[FOLDER]...", nargs=-1)
-@flags.json_flag
-@flags.debug_flag
-def models(folders: tuple[str, ...], as_json: bool) -> None:
+@flags.report_flags
+def models(folders: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """List models, their licence, and how to get them.
 
     Listed are those known by name, other checkpoints in the cache of the Hugging Face hub, and those
@@ -90,7 +89,7 @@ def _family(row: dict[str, Any]) -> list[str]:
     default=1024,
     show_default=True,
     metavar="PX",
-    help="Side of the scene in pixels of 2 m.",
+    help="Side of the scene in pixels of 1 m.",
 )
 @click.option(
     "--seed",

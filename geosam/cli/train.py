@@ -58,7 +58,14 @@ def _flag(setting: Setting) -> Callable:
 @click.argument("data", metavar="RECIPE_OR_DATA...", nargs=-1, required=True)
 @flags.output_flag("DIR", "Folder to make.", required=False)
 @setting_flags
-@flags.only_flags("device")
+@flags.flag(
+    "--device",
+    "Where the model is trained.",
+    group="model",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:1|mps",
+)
 @flags.flag(
     "--write-recipe",
     "Write everything that decides the training as TOML, and train nothing.",

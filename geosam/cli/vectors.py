@@ -72,8 +72,7 @@ def vectorize(mask: str, output: str, as_json: bool, quiet: bool, **settings: An
     help="The same in pixels, where --tolerance is not given. [2]",
 )
 @flags.only_flags("threshold")
-@flags.json_flag
-@flags.debug_flag
+@flags.report_flags
 def evaluate(
     pred: str,
     truth: str,
@@ -81,6 +80,7 @@ def evaluate(
     tolerance_px: float,
     threshold: float,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Compare a prediction with the truth, or two folders of them.
 

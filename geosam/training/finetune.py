@@ -127,6 +127,11 @@ def train(
         raise OptionError(
             "There is no data to train with: name it, or give data.path in the recipe."
         )
+    if "," in device:
+        raise OptionError(
+            f"--device {device}: a training has one device a process. Name one, such as cuda:0, and start "
+            "several processes with accelerate launch."
+        )
     check_workplace(Path(output), recipe, resume, overwrite)
     clock, team = Clock(), gather_team()
     with clock.time("open"):

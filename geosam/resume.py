@@ -23,7 +23,6 @@ MAY_CHANGE = frozenset(
     }
 )  # fmt: skip
 """Options that no finished block depends on."""
-_CHUNK_BYTES = 1 << 20
 
 
 def describe_run(options: Options, scene: str, model: str, choices: Mapping[str, Any]) -> dict:
@@ -97,8 +96,5 @@ def named_file(value: Any) -> Path | None:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

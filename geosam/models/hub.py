@@ -11,7 +11,7 @@ FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """What a machine without a network needs of a model, in one folder."""
 PATIENCE_S = 3
 """The hub is asked whether it is there, and given up after this; its own patience is minutes."""
-_WANTED = ("*.json", "*.safetensors")
+_WANTED = ("*.json", "*.safetensors", "merges.txt", "vocab.txt")
 
 
 def cached_folder(name: str) -> Path | None:

@@ -40,6 +40,8 @@ AHEAD = 2
 _HERE = "127.0.0.1"
 """Where local workers and their scheduler listen: whoever reaches these may have them run anything."""
 _ANY_PORT = f"{_HERE}:0"
+_HASH_SEED = "PYTHONHASHSEED"
+"""What Dask sets for workers of its own accord."""
 _LOGS = 40
 """Level of the logs of local workers: errors alone."""
 
@@ -103,9 +105,7 @@ class Cluster:
             ) from error
         finally:
             if self.client.status == "running":
-                with suppress(
-                    CancelledError, OSError
-                ):  # a scheduler that is gone has forgotten them
+                with suppress(CancelledError, OSError):  # one that is gone has forgotten them
                     self.client.cancel([shared, *flying])
 
     @contextmanager
@@ -200,14 +200,15 @@ def _begun_with(environment: Mapping[str, str]) -> Iterator[None]:
 
     How many heaps a process has is settled with its second thread. Dask leaves what it sets in this process.
     """
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in (*environment, _HASH_SEED)}
     try:
         with dask.config.set({"distributed.nanny.pre-spawn-environ": dict(environment)}):
             yield
     finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

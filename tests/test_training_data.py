@@ -34,7 +34,8 @@ from geosam.training.hub import read_rows
 from geosam.training.labels import AllLand, PolygonLabels
 from geosam.training.places import find_places
 from geosam.training.sample import IGNORE, LAND, WATER
-from geosam.training.splits import Split, check_leaks, split_windows, touching_pairs
+from geosam.training.splits import Split, check_leaks, split_windows
+from geosam.training.touching import touching_pairs
 from geosam.types import Window
 from geosam.views import view_source
 

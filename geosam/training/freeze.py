@@ -70,7 +70,7 @@ def parse_part(text: str, start: str = "checkpoint") -> Part:
     return Part(kind, int(match[2] or match[3] or (DEFAULT_RANK if kind == "lora" else 0)))
 
 
-def free_part(network: Any, part: Part, seed: int = 0) -> dict[str, nn.Parameter]:
+def free_part(network: Any, part: Part, seed: int) -> dict[str, nn.Parameter]:
     """Freeze a network but for one part, in place, and return what is free.
 
     Parameters
